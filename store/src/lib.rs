@@ -1,1 +1,14 @@
+//! Souk's types, rules, SQL and cache: everything that knows what a row looks like.
+//!
+//! The crate talks to SQLite (embedded, the default) and Postgres through one text of SQL, behind [`Db`]. Each file
+//! holds the statements of one subject and the functions over them; a transaction begins and ends in one function.
+
 #![warn(missing_docs)]
+
+mod bulk;
+pub mod db;
+pub mod model;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use db::{Db, StoreError};

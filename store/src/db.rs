@@ -1,0 +1,406 @@
+//! The seam between Souk and its database: one text of SQL, two engines.
+//!
+//! [`Db`] is chosen once, by the scheme of the URL. Reads go to `read!`, transactions to `transaction!`; both expand
+//! their body once for each engine, so that every call is checked by the compiler against both. What one text cannot
+//! say is declared as a pair beside the rest (`statements!`), and a test prepares every statement on each engine.
+//!
+//! SQLite runs in WAL mode with `synchronous = FULL` (a commit survives power loss), with one connection that writes
+//! and several that read. Errors come as [`StoreError`], sorted by what the caller can do about them.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+
+/// How long a caller waits for a connection, and a writer of SQLite for the lock of another process.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be reached in time, or it is out of room. Nothing was done; the same call may succeed later.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection was lost while a commit was under way: the change may stand or not.
+    #[error("the outcome of a commit is unknown")]
+    Uncertain(#[source] sqlx::Error),
+    /// A row with this value is there already.
+    #[error("a unique value is taken")]
+    Duplicate(#[source] sqlx::Error),
+    /// Anything else: a fault of this program or a damaged database.
+    #[error("the database refused a statement")]
+    Fault(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database cannot be migrated")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// The URL names no database that Souk can use; the text says why.
+    #[error("{0}")]
+    Url(String),
+}
+
+impl StoreError {
+    /// The error of a `commit` itself: unless the engine says that it refused, nobody knows.
+    pub(crate) fn in_commit(error: sqlx::Error) -> Self {
+        match Self::from(error) {
+            // SQLite rolls back when it answers BUSY to a commit, Postgres when it answers at all: certainly not done.
+            Self::Unavailable(source) if !matches!(source, sqlx::Error::Database(_)) => {
+                Self::Uncertain(source)
+            }
+            Self::Unavailable(source) if is_sqlite_write_failure(&source) => Self::Uncertain(source),
+            other => other,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Io(_) | E::Tls(_) => {
+                Self::Unavailable(error)
+            }
+            E::Database(cause) if cause.is_unique_violation() => Self::Duplicate(error),
+            E::Database(cause) if is_passing(cause.code().as_deref()) => Self::Unavailable(error),
+            _ => Self::Fault(error),
+        }
+    }
+}
+
+/// Whether an engine's error code tells of a state that passes: locked, out of room, shutting down, timed out.
+///
+/// SQLite's codes are decimal numbers with the primary code in the low byte; Postgres's are five characters.
+fn is_passing(code: Option<&str>) -> bool {
+    let Some(code) = code else { return false };
+    if code.len() == 5 && !code.bytes().all(|byte| byte.is_ascii_digit()) || code.starts_with('0') {
+        return is_passing_sqlstate(code);
+    }
+    match code.parse::<u32>() {
+        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN
+        Ok(code) if code < 10_000 => matches!(code & 0xff, 5 | 6 | 7 | 8 | 9 | 10 | 13 | 14),
+        _ => is_passing_sqlstate(code),
+    }
+}
+
+/// Classes: connection, insufficient resources, operator intervention, transaction rollback; and lock time-outs.
+fn is_passing_sqlstate(code: &str) -> bool {
+    ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || code == "55P03"
+}
+
+/// IOERR or FULL from SQLite: the commit may have reached the log or not.
+fn is_sqlite_write_failure(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|cause| cause.code());
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code < 10_000 && matches!(code & 0xff, 10 | 13))
+}
+
+/// Which engine a [`Db`] speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The embedded default.
+    Sqlite,
+    /// The one for production.
+    Postgres,
+}
+
+/// The pools of an SQLite file: one connection writes, the others read beside it.
+#[derive(Clone, Debug)]
+pub struct SqlitePools {
+    pub(crate) writer: SqlitePool,
+    pub(crate) readers: SqlitePool,
+}
+
+/// An open database. Cheap to clone; all clones share the same pools.
+#[derive(Clone, Debug)]
+pub enum Db {
+    /// An SQLite file.
+    Sqlite(SqlitePools),
+    /// A Postgres server.
+    Postgres(PgPool),
+}
+
+impl Db {
+    /// Opens the database that `url` names: `sqlite://PATH` (made if it is not there, its folder too) or `postgres://…`.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] for any other scheme or a malformed URL, [`StoreError::Unavailable`] if it cannot be reached.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        if let Some(path) = sqlite_path(url) {
+            return Self::open_sqlite(Path::new(path), true).await;
+        }
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(StoreError::Url("expected sqlite://PATH or postgres://…".to_owned()));
+        }
+        // The parser's own message may quote the URL, which holds the password.
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| StoreError::Url("not a valid postgres:// URL".to_owned()))?
+            .application_name("souk")
+            .options([("statement_timeout", "5s"), ("lock_timeout", "2s"), ("TimeZone", "UTC")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(16)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(Duration::from_mins(10))
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Opens an SQLite file that must be there, for a program that runs beside the server.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if there is no such file.
+    pub async fn connect_existing(url: &str) -> Result<Self, StoreError> {
+        match sqlite_path(url) {
+            Some(path) => Self::open_sqlite(Path::new(path), false).await,
+            None => Self::connect(url).await,
+        }
+    }
+
+    async fn open_sqlite(path: &Path, create: bool) -> Result<Self, StoreError> {
+        if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+            return Err(StoreError::Url("sqlite:// needs the path of a file".to_owned()));
+        }
+        if create && let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(sqlx::Error::Io)?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(create)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(ACQUIRE_TIMEOUT)
+            .statement_cache_capacity(512)
+            .pragma("cache_size", "-32768")
+            .pragma("temp_store", "memory");
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .min_connections(1)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        // The writer first: it makes the file and switches it to WAL.
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let threads =
+            std::thread::available_parallelism().map_or(4, |cores| u32::try_from(cores.get()).unwrap_or(4));
+        let readers = pool((threads * 2).clamp(4, 16))
+            .connect_with(options.create_if_missing(false).pragma("query_only", "true"))
+            .await?;
+        Ok(Self::Sqlite(SqlitePools { writer, readers }))
+    }
+
+    /// Brings the schema up to date; does nothing if it is. Safe when several nodes start at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Migration`] if the database was made by a newer Souk or a step fails; that step is rolled back.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(pools) => {
+                // SQLite has no advisory lock for the migrator to take, so processes that start at once queue here.
+                let file = pools.writer.connect_options().get_filename().to_owned();
+                let lock = lock_beside(&file).await.map_err(sqlx::Error::Io)?;
+                let outcome = SQLITE_MIGRATIONS.run(&pools.writer).await;
+                drop(lock);
+                outcome
+            }
+            Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await,
+        }
+        .map_err(StoreError::Migration)
+    }
+
+    /// Which engine this is.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite(_) => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
+        }
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it does not within the time-outs.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(read!(self, pool => sqlx::query("select 1").execute(pool).await.map(drop))?)
+    }
+
+    /// Closes all connections once the statements under way have ended.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(pools) => {
+                pools.readers.close().await;
+                // Last, so that its close finds nobody else and folds the log back into the file.
+                pools.writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// Waits for the lock on `FILE-migrating`; held until the file is dropped, by a crash too.
+async fn lock_beside(file: &Path) -> std::io::Result<std::fs::File> {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-migrating");
+    let open = move || {
+        let lock = std::fs::File::create(name)?;
+        lock.lock()?;
+        Ok(lock)
+    };
+    tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)?
+}
+
+/// The path in `sqlite://PATH`, if the URL is one.
+fn sqlite_path(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("sqlite:")?;
+    Some(rest.strip_prefix("//").unwrap_or(rest))
+}
+
+/// One statement, in one text for both engines or as a pair.
+#[derive(Debug)]
+pub struct Statement {
+    /// The constant's name, for the test that prepares it.
+    pub name: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+impl Statement {
+    pub(crate) const fn new(name: &'static str, sqlite: &'static str, postgres: &'static str) -> Self {
+        Self { name, sqlite, postgres }
+    }
+
+    /// The text for this database.
+    #[must_use]
+    pub fn on(&self, db: &Db) -> &'static str {
+        match db {
+            Db::Sqlite(_) => self.sqlite,
+            Db::Postgres(_) => self.postgres,
+        }
+    }
+}
+
+/// Declares the statements of a file as constants, and `STATEMENTS`, the list of them that a test prepares.
+///
+/// `NAME: "text";` for both engines, `NAME: sqlite "text", postgres "text";` for a pair.
+macro_rules! statements {
+    (@one $name:ident sqlite $sqlite:expr, postgres $postgres:expr) => {
+        $crate::db::Statement::new(stringify!($name), $sqlite, $postgres)
+    };
+    (@one $name:ident $text:expr) => {
+        $crate::db::Statement::new(stringify!($name), $text, $text)
+    };
+    ($($(#[$doc:meta])* $name:ident: $(sqlite $sqlite:expr, postgres $postgres:expr)? $(, $text:expr)?;)*) => {
+        $($(#[$doc])* const $name: $crate::db::Statement =
+            $crate::db::statements!(@one $name $(sqlite $sqlite, postgres $postgres)? $($text)?);)*
+        /// Every statement of this file.
+        pub(crate) const STATEMENTS: &[$crate::db::Statement] = &[$($name),*];
+    };
+}
+
+/// Runs `$body` with `$pool` as the pool that reads; once for each engine.
+macro_rules! read {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            $crate::db::Db::Sqlite(pools) => {
+                let $pool = &pools.readers;
+                $body
+            }
+            $crate::db::Db::Postgres($pool) => $body,
+        }
+    };
+}
+
+/// Runs `$body`, which gives a `Result<T, StoreError>`, in one transaction that writes, with `$tx` as its connection.
+///
+/// An error rolls back. A lost connection in the commit itself is [`StoreError::Uncertain`].
+macro_rules! transaction {
+    (@run $begin:expr, $tx:ident => $body:block) => {{
+        let mut transaction = $begin.await?;
+        let result = {
+            let $tx = &mut *transaction;
+            let work = async $body;
+            $crate::db::typed(work.await)
+        };
+        match result {
+            Ok(value) => {
+                transaction.commit().await.map_err($crate::db::StoreError::in_commit)?;
+                Ok(value)
+            }
+            Err(error) => {
+                // The first error tells more than one of the rollback; a broken connection rolls back by itself.
+                drop(transaction.rollback().await);
+                Err(error)
+            }
+        }
+    }};
+    ($db:expr, $tx:ident => $body:block) => {
+        match $db {
+            $crate::db::Db::Sqlite(pools) => {
+                $crate::db::transaction!(@run pools.writer.begin_with("begin immediate"), $tx => $body)
+            }
+            $crate::db::Db::Postgres(pool) => $crate::db::transaction!(@run pool.begin(), $tx => $body),
+        }
+    };
+}
+
+/// Fixes the error type of a transaction's body.
+pub(crate) fn typed<T>(result: Result<T, StoreError>) -> Result<T, StoreError> {
+    result
+}
+
+pub(crate) use {read, statements, transaction};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_codes_tell_what_passes() {
+        for code in ["5", "517", "6", "13", "14", "778", "08006", "57P01", "40P01", "55P03", "53300", "40001"]
+        {
+            assert!(is_passing(Some(code)), "{code}");
+        }
+        for code in ["1", "19", "2067", "787", "23505", "42601", "22001"] {
+            assert!(!is_passing(Some(code)), "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_of_another_kind_is_refused_without_quoting_it() {
+        for url in
+            ["mysql://root:secret@db/x", "sqlite://", "sqlite://:memory:", "postgres://u:secret@h:notaport/x"]
+        {
+            let error = Db::connect(url).await.unwrap_err();
+            assert!(matches!(error, StoreError::Url(_)), "{url}: {error:?}");
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_made_with_its_folder_migrated_twice_and_survives_a_full_sync() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/a/b/souk.db", folder.path().display());
+        assert!(Db::connect_existing(&url).await.is_err());
+        let db = Db::connect(&url).await.unwrap();
+        db.migrate().await.unwrap();
+        db.migrate().await.unwrap();
+        db.ping().await.unwrap();
+        let Db::Sqlite(pools) = &db else { unreachable!() };
+        let mode: (String,) = sqlx::query_as("pragma journal_mode").fetch_one(&pools.readers).await.unwrap();
+        let level: (i64,) = sqlx::query_as("pragma synchronous").fetch_one(&pools.writer).await.unwrap();
+        assert_eq!((mode.0.as_str(), level.0), ("wal", 2));
+        db.close().await;
+    }
+}
