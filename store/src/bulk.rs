@@ -81,6 +81,8 @@ impl Column {
 pub(crate) struct Bulk {
     pub(crate) text: &'static str,
     pub(crate) columns: &'static [Kind],
+    /// Ends the text on Postgres alone: how it locks rows. SQLite has one writer.
+    pub(crate) lock: &'static str,
 }
 
 impl Bulk {
@@ -97,7 +99,8 @@ impl Bulk {
             .map(|(kind, n)| format!("${n}::{}", kind.postgres_array()))
             .collect();
         let names: Vec<_> = (1..=self.columns.len()).map(|n| format!("column{n}")).collect();
-        self.text.replace("{rows}", &format!("unnest({}) as v({})", arrays.join(","), names.join(",")))
+        let rows = format!("unnest({}) as v({})", arrays.join(","), names.join(","));
+        self.text.replace("{rows}", &rows) + self.lock
     }
 
     fn check(&self, columns: &[Column]) -> usize {
@@ -250,6 +253,7 @@ mod tests {
         let bulk = Bulk {
             text: "update t set a = v.column2 from {rows} where t.id = v.column1",
             columns: &[Kind::Int, Kind::Text],
+            lock: "",
         };
         assert_eq!(
             bulk.sqlite_text(2),

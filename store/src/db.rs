@@ -295,17 +295,24 @@ impl Statement {
 ///
 /// `NAME: "text";` for both engines, `NAME: sqlite "text", postgres "text";` for a pair.
 macro_rules! statements {
-    (@one $name:ident sqlite $sqlite:expr, postgres $postgres:expr) => {
-        $crate::db::Statement::new(stringify!($name), $sqlite, $postgres)
-    };
-    (@one $name:ident $text:expr) => {
-        $crate::db::Statement::new(stringify!($name), $text, $text)
-    };
-    ($($(#[$doc:meta])* $name:ident: $(sqlite $sqlite:expr, postgres $postgres:expr)? $(, $text:expr)?;)*) => {
-        $($(#[$doc])* const $name: $crate::db::Statement =
-            $crate::db::statements!(@one $name $(sqlite $sqlite, postgres $postgres)? $($text)?);)*
+    (@each [$($done:ident)*]) => {
         /// Every statement of this file.
-        pub(crate) const STATEMENTS: &[$crate::db::Statement] = &[$($name),*];
+        #[cfg(test)]
+        pub(crate) const STATEMENTS: &[$crate::db::Statement] = &[$($done),*];
+    };
+    (@each [$($done:ident)*] $(#[$doc:meta])* $name:ident: sqlite $sqlite:expr, postgres $postgres:expr; $($rest:tt)*) => {
+        $(#[$doc])*
+        const $name: $crate::db::Statement =
+            $crate::db::Statement::new(stringify!($name), $sqlite, $postgres);
+        $crate::db::statements!(@each [$($done)* $name] $($rest)*);
+    };
+    (@each [$($done:ident)*] $(#[$doc:meta])* $name:ident: $text:expr; $($rest:tt)*) => {
+        $(#[$doc])*
+        const $name: $crate::db::Statement = $crate::db::Statement::new(stringify!($name), $text, $text);
+        $crate::db::statements!(@each [$($done)* $name] $($rest)*);
+    };
+    ($($statements:tt)*) => {
+        $crate::db::statements!(@each [] $($statements)*);
     };
 }
 
@@ -326,25 +333,28 @@ macro_rules! read {
 ///
 /// An error rolls back. A lost connection in the commit itself is [`StoreError::Uncertain`].
 macro_rules! transaction {
-    (@run $begin:expr, $tx:ident => $body:block) => {{
-        let mut transaction = $begin.await?;
-        let result = {
-            let $tx = &mut *transaction;
-            let work = async $body;
-            $crate::db::typed(work.await)
-        };
-        match result {
-            Ok(value) => {
-                transaction.commit().await.map_err($crate::db::StoreError::in_commit)?;
-                Ok(value)
+    (@run $begin:expr, $tx:ident => $body:block) => {
+        match $begin.await {
+            Ok(mut transaction) => {
+                let result = {
+                    let $tx = &mut *transaction;
+                    let work = async $body;
+                    $crate::db::typed(work.await)
+                };
+                match result {
+                    Ok(value) => {
+                        transaction.commit().await.map(|()| value).map_err($crate::db::StoreError::in_commit)
+                    }
+                    Err(error) => {
+                        // The first error tells more than one of the rollback; a broken connection rolls back by itself.
+                        drop(transaction.rollback().await);
+                        Err(error)
+                    }
+                }
             }
-            Err(error) => {
-                // The first error tells more than one of the rollback; a broken connection rolls back by itself.
-                drop(transaction.rollback().await);
-                Err(error)
-            }
+            Err(error) => Err($crate::db::StoreError::from(error)),
         }
-    }};
+    };
     ($db:expr, $tx:ident => $body:block) => {
         match $db {
             $crate::db::Db::Sqlite(pools) => {
@@ -364,7 +374,13 @@ pub(crate) use {read, statements, transaction};
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{Executor, SqlStr};
+
     use super::*;
+
+    /// A file's statements are listed here when it is made.
+    const STATEMENTS: &[&[Statement]] =
+        &[crate::carts::STATEMENTS, crate::ledger::STATEMENTS, crate::orders::STATEMENTS];
 
     #[test]
     fn error_codes_tell_what_passes() {
@@ -402,5 +418,15 @@ mod tests {
         let level: (i64,) = sqlx::query_as("pragma synchronous").fetch_one(&pools.writer).await.unwrap();
         assert_eq!((mode.0.as_str(), level.0), ("wal", 2));
         db.close().await;
+    }
+
+    #[tokio::test]
+    async fn every_statement_is_understood_by_the_engine() {
+        let test = crate::testing::TestDb::create().await;
+        for statement in STATEMENTS.iter().copied().flatten() {
+            let text = statement.on(&test.db);
+            let outcome = read!(&test.db, pool => pool.prepare(SqlStr::from_static(text)).await.map(drop));
+            assert!(outcome.is_ok(), "{}: {outcome:?}", statement.name);
+        }
     }
 }

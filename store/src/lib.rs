@@ -6,8 +6,13 @@
 #![warn(missing_docs)]
 
 mod bulk;
+pub mod cache;
+pub mod carts;
+pub mod catalogue;
 pub mod db;
+pub mod ledger;
 pub mod model;
+pub mod orders;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -1,0 +1,563 @@
+//! The first parts of a batch: lock what it touches, then decide in arrival order, in memory.
+//!
+//! The order of locks is the same in every batch of every node, so that two never wait for each other: carts, orders,
+//! products, idempotency keys, each in the order of their ids. The number of statements does not grow with the batch.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::cache::Key;
+use crate::db::StoreError;
+use crate::model::{
+    CartId, Level, MAX_STOCK, Money, MovementKind, Order, OrderId, OrderItem, OrderItemId, OrderStatus,
+    Product, ProductId, StatusChange, Step, Timestamp, UserId,
+};
+
+use super::{
+    Done, FirstAnswer, Outcome, PlaceOrder, ProductChange, Refusal, Shortfall, StepOrder, StockMove, Work,
+    products,
+};
+
+use Kind::{Bytes, Int, Text, Time};
+
+pub(super) const fn bulk(text: &'static str, columns: &'static [Kind]) -> Bulk {
+    Bulk { text, columns, lock: "" }
+}
+
+const LOCK_CARTS: Bulk = Bulk {
+    text: "select c.id, c.version from {rows} join carts c on c.id = v.column1",
+    columns: &[Int],
+    lock: " order by c.id for update of c",
+};
+const LOCK_ORDERS: Bulk = Bulk {
+    text: "select o.id, o.user_id, o.status, o.total from {rows} join orders o on o.id = v.column1",
+    columns: &[Int],
+    lock: " order by o.id for update of o",
+};
+const ITEMS_OF_ORDERS: Bulk = bulk(
+    "select i.order_id, i.product_id, i.quantity from {rows} join order_items i on i.order_id = v.column1",
+    &[Int],
+);
+const LOCK_PRODUCTS: Bulk = Bulk {
+    text: "select p.id, p.name, p.sku, p.price, p.stock, p.version, p.is_active \
+           from {rows} join products p on p.id = v.column1",
+    columns: &[Int],
+    lock: " order by p.id for update of p",
+};
+/// Expired keys are free again.
+const EXPIRE_KEYS: Bulk =
+    bulk("delete from idempotency_keys where created_at < (select min(v.column1) from {rows})", &[Time]);
+const CLAIM_KEYS: Bulk = bulk(
+    "insert into idempotency_keys (user_id, key, fingerprint, created_at) \
+     select v.column1, v.column2, v.column3, v.column4 from {rows} where true \
+     on conflict (user_id, key) do nothing returning user_id, key",
+    &[Int, Text, Bytes, Time],
+);
+const TAKEN_KEYS: Bulk = bulk(
+    "select k.user_id, k.key, k.fingerprint, k.order_id, k.refusal from {rows} \
+     join idempotency_keys k on k.user_id = v.column1 and k.key = v.column2",
+    &[Int, Text],
+);
+
+/// Every statement of this file, for the test that prepares them.
+#[cfg(test)]
+pub(super) const BULKS: &[&Bulk] =
+    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &EXPIRE_KEYS, &CLAIM_KEYS, &TAKEN_KEYS];
+
+/// A locked product: all that an order needs to know of it.
+#[derive(sqlx::FromRow)]
+pub(super) struct Shelf {
+    pub(super) id: ProductId,
+    pub(super) name: String,
+    pub(super) sku: String,
+    pub(super) price: Money,
+    pub(super) stock: i64,
+    pub(super) version: i64,
+    pub(super) is_active: bool,
+    /// The level when it was locked, once it has changed since.
+    #[sqlx(skip)]
+    pub(super) before: Option<i64>,
+}
+
+impl Shelf {
+    /// Moves the level by `change` units and gives the level after it; none if it would leave its range.
+    fn shift(&mut self, change: i64) -> Option<i64> {
+        let level = self.stock.checked_add(change).filter(|level| (0..=MAX_STOCK).contains(level))?;
+        self.before.get_or_insert(self.stock);
+        self.stock = level;
+        self.version += 1;
+        Some(level)
+    }
+
+    /// Counts a change of the product itself.
+    fn touch(&mut self) {
+        self.before.get_or_insert(self.stock);
+        self.version += 1;
+    }
+
+    fn available(&self) -> i64 {
+        if self.is_active { self.stock } else { 0 }
+    }
+}
+
+/// A locked order that is to move on.
+#[derive(sqlx::FromRow)]
+pub(super) struct OpenOrder {
+    id: OrderId,
+    user_id: UserId,
+    status: OrderStatus,
+    total: Money,
+}
+
+#[derive(sqlx::FromRow)]
+struct TakenKey {
+    user_id: UserId,
+    key: String,
+    fingerprint: Vec<u8>,
+    order_id: Option<OrderId>,
+    refusal: Option<String>,
+}
+
+/// Which order a movement belongs to: one that is there, or the n-th of those placed by this batch.
+#[derive(Clone, Copy)]
+pub(super) enum MovedBy {
+    Admin,
+    Order(OrderId),
+    Placed(usize),
+}
+
+pub(super) struct MovementDraft {
+    pub(super) product_id: ProductId,
+    pub(super) kind: MovementKind,
+    pub(super) change: i64,
+    pub(super) level: i64,
+    pub(super) by: MovedBy,
+}
+
+pub(super) struct OrderDraft {
+    pub(super) work: usize,
+    pub(super) order: Order,
+}
+
+pub(super) struct StepDraft {
+    pub(super) order_id: OrderId,
+    pub(super) user_id: UserId,
+    pub(super) from: OrderStatus,
+    pub(super) to: OrderStatus,
+    pub(super) total: Money,
+}
+
+/// What a batch has locked, and what it has decided so far.
+pub(super) struct Books {
+    pub(super) now: Timestamp,
+    pub(super) cart_versions: HashMap<CartId, i64>,
+    pub(super) orders: HashMap<OrderId, OpenOrder>,
+    pub(super) order_lines: HashMap<OrderId, Vec<(ProductId, i64)>>,
+    pub(super) shelves: BTreeMap<ProductId, Shelf>,
+    pub(super) outcomes: Vec<Option<Outcome>>,
+    pub(super) placed: Vec<OrderDraft>,
+    pub(super) steps: Vec<StepDraft>,
+    pub(super) movements: Vec<MovementDraft>,
+    /// Keys that this batch was the first to use, by work.
+    pub(super) claimed: HashSet<usize>,
+    pub(super) refused_keys: Vec<(usize, FirstAnswer)>,
+    pub(super) forget: HashSet<Key>,
+    pub(super) new_levels: Vec<(ProductId, Level)>,
+}
+
+fn sorted<T: Ord>(ids: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut ids: Vec<T> = ids.into_iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+impl Books {
+    /// Locks all that `works` touch.
+    pub(super) async fn open<C: BulkConnection>(
+        tx: &mut C,
+        now: Timestamp,
+        works: &[Work],
+    ) -> Result<Self, StoreError> {
+        let carts = sorted(works.iter().filter_map(|work| match work {
+            Work::Place(order) => Some(order.cart_id.0),
+            _ => None,
+        }));
+        let cart_versions =
+            tx.fetch_rows::<(CartId, i64)>(&LOCK_CARTS, &[Column::ints(carts)]).await?.into_iter().collect();
+
+        let orders = sorted(works.iter().filter_map(|work| match work {
+            Work::Step(step) => Some(step.order_id.0),
+            _ => None,
+        }));
+        let orders = [Column::ints(orders)];
+        let open = tx.fetch_rows::<OpenOrder>(&LOCK_ORDERS, &orders).await?;
+        let mut order_lines: HashMap<OrderId, Vec<(ProductId, i64)>> = HashMap::new();
+        for (order, product, quantity) in
+            tx.fetch_rows::<(OrderId, ProductId, i64)>(&ITEMS_OF_ORDERS, &orders).await?
+        {
+            order_lines.entry(order).or_default().push((product, quantity));
+        }
+
+        let products = sorted(
+            works
+                .iter()
+                .flat_map(|work| match work {
+                    Work::Place(order) => order.lines.as_slice(),
+                    _ => &[],
+                })
+                .chain(order_lines.values().flatten())
+                .map(|line| line.0.0)
+                .chain(works.iter().filter_map(|work| match work {
+                    Work::Move(id, _) | Work::Change(id, ..) | Work::Delete(id, _) => Some(id.0),
+                    _ => None,
+                })),
+        );
+        let shelves = tx.fetch_rows::<Shelf>(&LOCK_PRODUCTS, &[Column::ints(products)]).await?;
+        Ok(Self {
+            now,
+            cart_versions,
+            orders: open.into_iter().map(|order| (order.id, order)).collect(),
+            order_lines,
+            shelves: shelves.into_iter().map(|shelf| (shelf.id, shelf)).collect(),
+            outcomes: works.iter().map(|_| None).collect(),
+            placed: Vec::new(),
+            steps: Vec::new(),
+            movements: Vec::new(),
+            claimed: HashSet::new(),
+            refused_keys: Vec::new(),
+            forget: HashSet::new(),
+            new_levels: Vec::new(),
+        })
+    }
+
+    /// Decides every work: what admins do to products first, then steps and orders as they came.
+    pub(super) async fn decide<C: BulkConnection>(
+        mut self,
+        tx: &mut C,
+        works: &[Work],
+    ) -> Result<Self, StoreError> {
+        for (index, work) in works.iter().enumerate() {
+            let outcome = match work {
+                Work::Create(new) => self.create(tx, new).await?,
+                Work::Change(id, change, version) => self.change(tx, *id, change, *version).await?,
+                Work::Delete(id, version) => self.delete(tx, *id, *version).await?,
+                Work::Move(id, stock_move) => self.move_stock(tx, *id, *stock_move).await?,
+                Work::Place(_) | Work::Step(_) => continue,
+            };
+            self.outcomes[index] = Some(outcome);
+        }
+        self.turn_away_moved_carts(works);
+        self.claim_keys(tx, works).await?;
+        for (index, work) in works.iter().enumerate() {
+            if self.outcomes[index].is_some() {
+                continue;
+            }
+            match work {
+                Work::Place(order) => {
+                    if let Err(refusal) = self.place(index, order) {
+                        self.refuse_order(index, order, refusal);
+                    }
+                }
+                Work::Step(step) => {
+                    let outcome = self.step(step);
+                    self.outcomes[index] = Some(outcome);
+                }
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
+
+    async fn create<C: BulkConnection>(
+        &mut self,
+        tx: &mut C,
+        new: &super::NewProduct,
+    ) -> Result<Outcome, StoreError> {
+        let id = match products::create(tx, self.now, new).await? {
+            Ok(id) => id,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let Some(product) = products::find(tx, id).await? else {
+            return Ok(Err(Refusal::ProductNotFound));
+        };
+        if new.stock > 0 {
+            self.note(id, MovementKind::Initial, new.stock, new.stock, MovedBy::Admin);
+        }
+        self.new_levels.push((id, Level { stock: product.stock, version: product.version }));
+        self.forget.extend([Key::Catalogue, Key::Categories]);
+        Ok(Ok(Done::Product(Box::new(product))))
+    }
+
+    async fn change<C: BulkConnection>(
+        &mut self,
+        tx: &mut C,
+        id: ProductId,
+        change: &ProductChange,
+        version: Option<i64>,
+    ) -> Result<Outcome, StoreError> {
+        if let Err(refusal) = self.unchanged(id, version) {
+            return Ok(Err(refusal));
+        }
+        let mut product = match products::change(tx, self.now, id, change).await? {
+            Ok(product) => product,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let shelf = self.shelves.get_mut(&id).expect("unchanged() found it");
+        shelf.touch();
+        shelf.name.clone_from(&product.name);
+        shelf.sku.clone_from(&product.sku);
+        shelf.price = product.price;
+        shelf.is_active = product.is_active;
+        if let Some(level) = change.stock.filter(|level| *level != shelf.stock) {
+            let difference = level - shelf.stock;
+            if shelf.shift(difference).is_some() {
+                self.note(id, MovementKind::Set, difference, level, MovedBy::Admin);
+            }
+        }
+        self.forget.extend([Key::Product(id), Key::Catalogue, Key::Categories]);
+        self.lay_level_over(&mut product);
+        Ok(Ok(Done::Product(Box::new(product))))
+    }
+
+    async fn delete<C: BulkConnection>(
+        &mut self,
+        tx: &mut C,
+        id: ProductId,
+        version: Option<i64>,
+    ) -> Result<Outcome, StoreError> {
+        if let Err(refusal) = self.unchanged(id, version) {
+            return Ok(Err(refusal));
+        }
+        products::delete(tx, id).await?;
+        self.shelves.remove(&id);
+        self.movements.retain(|movement| movement.product_id != id);
+        self.forget.extend([Key::Product(id), Key::Catalogue, Key::Categories]);
+        Ok(Ok(Done::Deleted))
+    }
+
+    async fn move_stock<C: BulkConnection>(
+        &mut self,
+        tx: &mut C,
+        id: ProductId,
+        stock_move: StockMove,
+    ) -> Result<Outcome, StoreError> {
+        let Some(shelf) = self.shelves.get_mut(&id) else {
+            return Ok(Err(Refusal::ProductNotFound));
+        };
+        let (kind, change) = match stock_move {
+            StockMove::Change(change) => (MovementKind::Change, change),
+            StockMove::Set { stock, was } if was == shelf.stock => (MovementKind::Set, stock - was),
+            StockMove::Set { .. } => return Ok(Err(Refusal::StockIs(shelf.stock))),
+        };
+        if change != 0 {
+            let Some(level) = shelf.shift(change) else {
+                return Ok(Err(Refusal::StockIs(shelf.stock)));
+            };
+            self.note(id, kind, change, level, MovedBy::Admin);
+        }
+        let Some(mut product) = products::find(tx, id).await? else {
+            return Ok(Err(Refusal::ProductNotFound));
+        };
+        self.lay_level_over(&mut product);
+        Ok(Ok(Done::Product(Box::new(product))))
+    }
+
+    fn unchanged(&self, id: ProductId, version: Option<i64>) -> Result<(), Refusal> {
+        let shelf = self.shelves.get(&id).ok_or(Refusal::ProductNotFound)?;
+        match version {
+            Some(version) if version != shelf.version => Err(Refusal::ProductChanged),
+            _ => Ok(()),
+        }
+    }
+
+    fn lay_level_over(&self, product: &mut Product) {
+        if let Some(shelf) = self.shelves.get(&product.id) {
+            product.stock = shelf.stock;
+            product.version = shelf.version;
+        }
+    }
+
+    fn note(&mut self, product_id: ProductId, kind: MovementKind, change: i64, level: i64, by: MovedBy) {
+        self.movements.push(MovementDraft { product_id, kind, change, level, by });
+    }
+
+    /// Before any key is claimed: an order whose cart is no longer as it says must be free to come again.
+    fn turn_away_moved_carts(&mut self, works: &[Work]) {
+        let mut seen = HashSet::new();
+        for (index, work) in works.iter().enumerate() {
+            let Work::Place(order) = work else { continue };
+            let as_it_says = self.cart_versions.get(&order.cart_id) == Some(&order.cart_version);
+            let all_there = order.lines.iter().all(|line| self.shelves.contains_key(&line.0));
+            if !as_it_says || !all_there || !seen.insert(order.cart_id) {
+                self.outcomes[index] = Some(Err(Refusal::CartMoved));
+            }
+        }
+    }
+
+    /// Makes this batch the first user of its keys, and answers the works whose key was used before.
+    async fn claim_keys<C: BulkConnection>(&mut self, tx: &mut C, works: &[Work]) -> Result<(), StoreError> {
+        let mut keyed: Vec<(i64, &str, [u8; 32], usize)> = works
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| self.outcomes[*index].is_none())
+            .filter_map(|(index, work)| match work {
+                Work::Place(order) => {
+                    let key = order.key.as_ref()?;
+                    Some((order.user_id.0, key.key.as_str(), key.fingerprint, index))
+                }
+                _ => None,
+            })
+            .collect();
+        if keyed.is_empty() {
+            return Ok(());
+        }
+        keyed.sort_unstable();
+        let expired = self.now.plus_seconds(-super::KEY_LIFE_SECONDS);
+        tx.run_rows(&EXPIRE_KEYS, &[Column::Time(vec![expired])]).await?;
+        let users = Column::ints(keyed.iter().map(|claim| claim.0));
+        let keys = Column::texts(keyed.iter().map(|claim| claim.1));
+        let claim = [
+            users.clone(),
+            keys.clone(),
+            Column::Bytes(keyed.iter().map(|claim| claim.2.to_vec()).collect()),
+            Column::Time(vec![self.now; keyed.len()]),
+        ];
+        let mut free: HashSet<(UserId, String)> =
+            tx.fetch_rows::<(UserId, String)>(&CLAIM_KEYS, &claim).await?.into_iter().collect();
+        if free.len() < keyed.len() {
+            let taken: HashMap<_, _> = tx
+                .fetch_rows::<TakenKey>(&TAKEN_KEYS, &[users, keys])
+                .await?
+                .into_iter()
+                .map(|taken| ((taken.user_id, taken.key.clone()), taken))
+                .collect();
+            for (user, key, fingerprint, index) in &keyed {
+                let name = (UserId(*user), (*key).to_owned());
+                if free.remove(&name) {
+                    self.claimed.insert(*index);
+                } else {
+                    self.outcomes[*index] = Some(first_answer(taken.get(&name), fingerprint));
+                }
+            }
+        } else {
+            self.claimed.extend(keyed.iter().map(|claim| claim.3));
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, work: usize, order: &PlaceOrder) -> Result<(), Refusal> {
+        if order.lines.is_empty() {
+            return Err(Refusal::CartEmpty);
+        }
+        let missing: Vec<_> = order
+            .lines
+            .iter()
+            .filter_map(|&(product, requested)| {
+                let available = self.shelves.get(&product).map_or(0, Shelf::available);
+                (requested > available).then_some(Shortfall { product: product.0, requested, available })
+            })
+            .collect();
+        if !missing.is_empty() {
+            return Err(Refusal::OutOfStock(missing));
+        }
+        let mut items = Vec::with_capacity(order.lines.len());
+        for &(product, quantity) in &order.lines {
+            let shelf = self.shelves.get_mut(&product).ok_or(Refusal::CartMoved)?;
+            let level = shelf.shift(-quantity).ok_or(Refusal::CartMoved)?;
+            items.push(OrderItem {
+                // Given by the database when it is stored.
+                id: OrderItemId(0),
+                order_id: OrderId(0),
+                product_id: Some(product),
+                product_name: shelf.name.clone(),
+                sku: shelf.sku.clone(),
+                price: shelf.price,
+                quantity,
+            });
+            self.note(product, MovementKind::Order, -quantity, level, MovedBy::Placed(self.placed.len()));
+        }
+        let order = Order {
+            id: OrderId(0),
+            user_id: order.user_id,
+            status: OrderStatus::Pending,
+            total: items.iter().map(|item| item.price.times(item.quantity)).sum(),
+            shipping_address: order.shipping_address.clone(),
+            phone: order.phone.clone(),
+            notes: order.notes.clone(),
+            created_at: self.now,
+            updated_at: self.now,
+            items,
+            history: vec![StatusChange { status: OrderStatus::Pending, at: self.now }],
+        };
+        self.placed.push(OrderDraft { work, order });
+        Ok(())
+    }
+
+    /// A refusal is the first answer to its key, too.
+    fn refuse_order(&mut self, work: usize, order: &PlaceOrder, refusal: Refusal) {
+        let answer = match &refusal {
+            Refusal::OutOfStock(missing) => Some(FirstAnswer::OutOfStock(missing.clone())),
+            Refusal::CartEmpty => Some(FirstAnswer::CartEmpty),
+            _ => None,
+        };
+        if let (Some(answer), Some(_)) = (answer, &order.key) {
+            self.refused_keys.push((work, answer));
+        }
+        self.outcomes[work] = Some(Err(refusal));
+    }
+
+    fn step(&mut self, step: &StepOrder) -> Outcome {
+        let order = self
+            .orders
+            .get_mut(&step.order_id)
+            .filter(|order| step.owner.is_none_or(|owner| owner == order.user_id))
+            .ok_or(Refusal::OrderNotFound)?;
+        let restock = match order.status.step(step.to).map_err(Refusal::WrongStep)? {
+            Step::Stay => return Ok(Done::Stepped(order.id)),
+            Step::Move { restock } => restock,
+        };
+        if restock {
+            let lines = self.order_lines.get(&order.id).map_or(&[][..], Vec::as_slice);
+            // Of a deleted product nothing goes back. All lines or none: the range is looked at first.
+            if let Some(full) = lines.iter().find_map(|(product, quantity)| {
+                self.shelves.get(product).filter(|shelf| shelf.stock > MAX_STOCK - quantity)
+            }) {
+                return Err(Refusal::StockIs(full.stock));
+            }
+            for &(product_id, change) in lines {
+                if let Some(level) = self.shelves.get_mut(&product_id).and_then(|shelf| shelf.shift(change)) {
+                    let by = MovedBy::Order(order.id);
+                    self.movements.push(MovementDraft {
+                        product_id,
+                        kind: MovementKind::Cancel,
+                        change,
+                        level,
+                        by,
+                    });
+                }
+            }
+        }
+        self.steps.push(StepDraft {
+            order_id: order.id,
+            user_id: order.user_id,
+            from: order.status,
+            to: step.to,
+            total: order.total,
+        });
+        order.status = step.to;
+        Ok(Done::Stepped(order.id))
+    }
+}
+
+/// What to answer to a key that was used before.
+fn first_answer(taken: Option<&TakenKey>, fingerprint: &[u8; 32]) -> Outcome {
+    // None: another work of this very batch holds the key, which one node's carts never let happen.
+    let taken = taken.ok_or(Refusal::CartMoved)?;
+    if taken.fingerprint != fingerprint {
+        return Err(Refusal::KeyReused);
+    }
+    FirstAnswer::from_stored(taken.order_id, taken.refusal.as_deref())
+        .map(Done::Replayed)
+        .ok_or(Refusal::CartMoved)
+}

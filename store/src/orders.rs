@@ -1,0 +1,214 @@
+//! Orders as they are read. They are placed and moved on by the ledger alone.
+
+use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::db::{Db, StoreError, read, statements};
+use crate::model::{Money, Order, OrderId, OrderItem, OrderStatus, StatusChange, Timestamp, UserId};
+
+use std::collections::HashMap;
+
+/// Which orders to list, and in what order.
+#[derive(Clone, Debug, Default)]
+pub struct OrderQuery {
+    /// Of this user alone.
+    pub user: Option<UserId>,
+    /// In this status alone.
+    pub status: Option<OrderStatus>,
+    /// The terms of the order, the first weighing most; ties by id in the direction of the last term.
+    pub ordering: Vec<Ordering>,
+}
+
+/// A term of the order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordering {
+    /// What to compare.
+    pub by: OrderBy,
+    /// From the highest to the lowest.
+    pub descending: bool,
+}
+
+/// What a list of orders can be ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderBy {
+    /// When it was placed.
+    CreatedAt,
+    /// What it costs.
+    Total,
+}
+
+#[derive(sqlx::FromRow)]
+struct OrderRow {
+    id: OrderId,
+    user_id: UserId,
+    status: OrderStatus,
+    total: Money,
+    shipping_address: String,
+    phone: String,
+    notes: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+macro_rules! columns {
+    () => {
+        "id, user_id, status, total, shipping_address, phone, notes, created_at, updated_at"
+    };
+}
+
+statements! {
+    FIND: concat!("select ", columns!(), " from orders where id = $1");
+}
+
+/// The line items of many orders; of a deleted product the id is none.
+const ITEMS: Bulk = Bulk {
+    text: "select i.id, i.order_id, p.id as product_id, i.product_name, i.sku, i.price, i.quantity from {rows} \
+           join order_items i on i.order_id = v.column1 left join products p on p.id = i.product_id order by i.id",
+    columns: &[Kind::Int],
+    lock: "",
+};
+const STEPS: Bulk = Bulk {
+    text: "select s.order_id, s.status, s.at from {rows} join order_steps s on s.order_id = v.column1 order by s.at",
+    columns: &[Kind::Int],
+    lock: "",
+};
+
+/// Every statement over many rows of this file, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const BULKS: &[&Bulk] = &[&ITEMS, &STEPS];
+
+/// The order with this id.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find(db: &Db, id: OrderId) -> Result<Option<Order>, StoreError> {
+    let row: Option<OrderRow> =
+        read!(db, pool => sqlx::query_as(FIND.on(db)).bind(id).fetch_optional(pool).await)?;
+    Ok(complete(db, row.into_iter().collect()).await?.pop())
+}
+
+/// The order as it was when it was placed: the first answer to its idempotency key.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn find_as_placed(db: &Db, id: OrderId) -> Result<Option<Order>, StoreError> {
+    Ok(find(db, id).await?.map(|mut order| {
+        order.status = OrderStatus::Pending;
+        order.updated_at = order.created_at;
+        order.history.truncate(1);
+        order
+    }))
+}
+
+/// One page of the orders that match, and how many match in all.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn list(
+    db: &Db,
+    query: &OrderQuery,
+    limit: i64,
+    offset: i64,
+) -> Result<(Vec<Order>, i64), StoreError> {
+    let filter = filter_text(query);
+    let count = format!("select count(*) from orders{filter}");
+    let page = format!(
+        concat!("select ", columns!(), " from orders{} order by {} limit {} offset {}"),
+        filter,
+        order_text(&query.ordering),
+        limit.max(0),
+        offset.max(0)
+    );
+    macro_rules! bound {
+        ($query:expr) => {{
+            let mut bound = $query;
+            if let Some(user) = query.user {
+                bound = bound.bind(user);
+            }
+            if let Some(status) = query.status {
+                bound = bound.bind(status);
+            }
+            bound
+        }};
+    }
+    let (count,): (i64,) = read!(db, pool => {
+        bound!(sqlx::query_as(sqlx::AssertSqlSafe(count))).fetch_one(pool).await
+    })?;
+    if count <= offset {
+        return Ok((Vec::new(), count));
+    }
+    let rows: Vec<OrderRow> = read!(db, pool => {
+        bound!(sqlx::query_as(sqlx::AssertSqlSafe(page))).fetch_all(pool).await
+    })?;
+    Ok((complete(db, rows).await?, count))
+}
+
+fn filter_text(query: &OrderQuery) -> String {
+    let mut terms = Vec::new();
+    if query.user.is_some() {
+        terms.push(format!("user_id = ${}", terms.len() + 1));
+    }
+    if query.status.is_some() {
+        terms.push(format!("status = ${}", terms.len() + 1));
+    }
+    if terms.is_empty() { String::new() } else { format!(" where {}", terms.join(" and ")) }
+}
+
+fn order_text(ordering: &[Ordering]) -> String {
+    let newest_first = [Ordering { by: OrderBy::CreatedAt, descending: true }];
+    let ordering = if ordering.is_empty() { &newest_first } else { ordering };
+    let direction = |descending| if descending { " desc" } else { "" };
+    let mut terms: Vec<String> = ordering
+        .iter()
+        .map(|term| {
+            let column = match term.by {
+                OrderBy::CreatedAt => "created_at",
+                OrderBy::Total => "total",
+            };
+            format!("{column}{}", direction(term.descending))
+        })
+        .collect();
+    terms.push(format!("id{}", direction(ordering.last().is_some_and(|term| term.descending))));
+    terms.join(", ")
+}
+
+/// Adds line items and history to the rows, in two statements whatever their number.
+async fn complete(db: &Db, rows: Vec<OrderRow>) -> Result<Vec<Order>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = [Column::ints(rows.iter().map(|row| row.id.0))];
+    let (items, steps) = read!(db, pool => {
+        let mut connection = pool.acquire().await?;
+        let items = connection.fetch_rows::<OrderItem>(&ITEMS, &ids).await?;
+        let steps = connection.fetch_rows::<(OrderId, OrderStatus, Timestamp)>(&STEPS, &ids).await?;
+        (items, steps)
+    });
+    let mut items_of: HashMap<OrderId, Vec<OrderItem>> = HashMap::new();
+    for item in items {
+        items_of.entry(item.order_id).or_default().push(item);
+    }
+    let mut steps_of: HashMap<OrderId, Vec<StatusChange>> = HashMap::new();
+    for (order, status, at) in steps {
+        steps_of.entry(order).or_default().push(StatusChange { status, at });
+    }
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            // Every order began as pending; only the steps after that are rows.
+            let mut history = vec![StatusChange { status: OrderStatus::Pending, at: row.created_at }];
+            history.extend(steps_of.remove(&row.id).unwrap_or_default());
+            Order {
+                items: items_of.remove(&row.id).unwrap_or_default(),
+                history,
+                id: row.id,
+                user_id: row.user_id,
+                status: row.status,
+                total: row.total,
+                shipping_address: row.shipping_address,
+                phone: row.phone,
+                notes: row.notes,
+                created_at: row.created_at,
+                updated_at: row.updated_at,
+            }
+        })
+        .collect())
+}
