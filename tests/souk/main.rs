@@ -1,1 +1,24 @@
+//! The black-box suite: each test starts the real `souk` binary on a free port, with a folder and a database
+//! of its own, and speaks HTTP and WebSocket to it as a stranger would. It knows the contract and nothing of
+//! the inside.
 
+mod accounts;
+mod bad_input;
+mod cart;
+mod catalogue;
+mod cli;
+mod conventions;
+mod crashes;
+mod filters;
+mod freshness;
+mod harness;
+mod idempotency;
+mod notifications;
+mod orders;
+mod paging;
+mod races;
+mod stock;
+mod tokens;
+mod users;
+mod websocket;
+mod websocket_door;

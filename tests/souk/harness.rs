@@ -1,0 +1,56 @@
+//! What the tests are written in: shops, shoppers, answers and sockets. Nothing here knows a rule of the
+//! contract beyond what it takes to be let in; the rules are in the tests.
+
+mod answer;
+mod process;
+mod shop;
+mod shopper;
+mod socket;
+mod token;
+
+use std::time::Duration;
+
+pub(crate) use answer::Answer;
+pub(crate) use shop::{Product, Shop};
+pub(crate) use shopper::Shopper;
+pub(crate) use socket::{Knock, Socket};
+pub(crate) use token::{Forgery, claims_of};
+
+/// How long anything may take that a test waits for: far more than a slow machine needs, so that running into
+/// it is a failure and never bad luck.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What every shopper's password is; like no name that a test gives, and no common one.
+pub(crate) const PASSWORD: &str = "Tangerine-Kite-42";
+
+/// The key that every shop signs its tokens with, known here so that tests can forge.
+pub(crate) const SECRET_KEY: &str = "the-end-to-end-suite-signs-its-tokens-with-this";
+
+/// Asks again and again until the answer is yes. Each round costs a request, so nothing spins; nothing sleeps
+/// either.
+pub(crate) async fn eventually<F>(what: &str, mut holds: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let asking = async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    if tokio::time::timeout(DEADLINE, asking).await.is_err() {
+        panic!("{what}: not within {DEADLINE:?}");
+    }
+}
+
+/// A value of a query, escaped.
+pub(crate) fn escaped(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}

@@ -1,0 +1,276 @@
+//! A shop: a server of its own on a free port, with a folder, a database and an admin that no other test
+//! sees. Dropping it kills the server; if the test failed, the server's log is printed.
+
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+
+use super::process::{Ran, Server, command, run};
+use super::shopper::Site;
+use super::{PASSWORD, SECRET_KEY, Shopper};
+
+/// The engine under the shops, chosen once for the whole run by SOUK_TEST_DATABASE_URL.
+enum Backend {
+    Sqlite,
+}
+
+impl Backend {
+    fn chosen() -> Self {
+        match std::env::var("SOUK_TEST_DATABASE_URL") {
+            Err(_) => Self::Sqlite,
+            Ok(url) if url.starts_with("sqlite:") => Self::Sqlite,
+            Ok(_) => panic!("SOUK_TEST_DATABASE_URL: this suite knows only sqlite so far"),
+        }
+    }
+
+    fn url(&self, folder: &TempDir) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite://{}", folder.path().join("souk.db").display()),
+        }
+    }
+}
+
+pub(crate) struct Shop {
+    site: Arc<Site>,
+    server: Option<Server>,
+    settings: Vec<(String, String)>,
+    admin: OnceCell<Shopper>,
+    category: OnceCell<i64>,
+    past_logs: Mutex<String>,
+    folder: TempDir,
+}
+
+impl Shop {
+    /// A shop that is open for business.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// An open shop with settings of its own, as environment variables.
+    pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let mut shop = Self::closed(settings);
+        shop.open().await;
+        shop
+    }
+
+    /// A shop with a folder and settings, but no server: for the command line.
+    pub(crate) fn closed(settings: &[(&str, &str)]) -> Self {
+        let folder = TempDir::with_prefix("souk-test-").expect("a folder for the test");
+        let url = Backend::chosen().url(&folder);
+        let defaults = [
+            ("HOST", "127.0.0.1"),
+            ("PORT", "0"),
+            ("DATABASE_URL", url.as_str()),
+            ("SECRET_KEY", SECRET_KEY),
+        ];
+        let mut all: Vec<(String, String)> = Vec::new();
+        for (name, value) in defaults.iter().chain(settings) {
+            all.retain(|(present, _)| present != name);
+            all.push(((*name).to_owned(), (*value).to_owned()));
+        }
+        Self {
+            site: Arc::new(Site::nowhere()),
+            server: None,
+            settings: all,
+            admin: OnceCell::new(),
+            category: OnceCell::new(),
+            past_logs: Mutex::new(String::new()),
+            folder,
+        }
+    }
+
+    /// Takes a setting away, so that the server sees its default.
+    pub(crate) fn without(mut self, setting: &str) -> Self {
+        self.settings.retain(|(name, _)| name != setting);
+        self
+    }
+
+    pub(crate) async fn open(&mut self) {
+        self.open_with(&["serve"]).await;
+    }
+
+    pub(crate) async fn open_with(&mut self, arguments: &[&str]) {
+        assert!(self.server.is_none(), "the shop is open already");
+        let server = Server::start(command(self.folder.path(), &self.settings, arguments)).await;
+        self.site.moved_to(server.address());
+        self.server = Some(server);
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn kill9(&mut self) {
+        let server = self.server.take().expect("an open shop");
+        self.remember(&server.log());
+        server.kill9().await;
+    }
+
+    /// SIGTERM; how the server ended.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        let server = self.server.take().expect("an open shop");
+        let (status, log) = server.terminate().await;
+        self.remember(&log);
+        status
+    }
+
+    /// Kills the server if it runs, and starts another on the same data and another port. Shoppers find it.
+    pub(crate) async fn restart(&mut self) {
+        if self.server.is_some() {
+            self.kill9().await;
+        }
+        self.open().await;
+    }
+
+    /// Runs a command of the command line in the shop's own environment.
+    pub(crate) async fn souk(&self, arguments: &[&str]) -> Ran {
+        self.souk_with(arguments, &[]).await
+    }
+
+    pub(crate) async fn souk_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Ran {
+        let mut command = command(self.folder.path(), &self.settings, arguments);
+        command.envs(settings.iter().copied());
+        run(command).await
+    }
+
+    /// The books are right: what every test of money and stock ends with.
+    pub(crate) async fn audit(&self) {
+        self.souk(&["audit"]).await.succeeds();
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.site.base()
+    }
+
+    /// Everything that the servers of this shop have said so far.
+    pub(crate) fn log(&self) -> String {
+        let mut log = self.past_logs.lock().expect("the log").clone();
+        if let Some(server) = &self.server {
+            log.push_str(&server.log());
+        }
+        log
+    }
+
+    /// Somebody without an account.
+    pub(crate) fn anyone(&self) -> Shopper {
+        Shopper::anyone(Arc::clone(&self.site))
+    }
+
+    /// Somebody new with an account, signed in; the name becomes the username and the email address.
+    pub(crate) async fn register(&self, name: &str) -> Shopper {
+        self.anyone().registered_as(name).await
+    }
+
+    /// Many at once, since each registration pays for a password hash.
+    pub(crate) async fn register_many(&self, name: &str, count: usize) -> Vec<Shopper> {
+        let mut registrations = JoinSet::new();
+        for number in 1..=count {
+            let stranger = self.anyone();
+            let name = format!("{name}{number}");
+            registrations.spawn(async move { stranger.registered_as(&name).await });
+        }
+        let mut shoppers = registrations.join_all().await;
+        shoppers.sort_by_key(|shopper| shopper.id);
+        shoppers
+    }
+
+    /// The shop's admin, always the same one.
+    pub(crate) async fn admin(&self) -> Shopper {
+        self.admin.get_or_init(|| self.another_admin("boss")).await.clone()
+    }
+
+    /// A further admin, made by the command line beside the running server.
+    pub(crate) async fn another_admin(&self, name: &str) -> Shopper {
+        let email = format!("{name}@example.com");
+        let arguments = ["createsuperuser", "--noinput", "--email", &email, "--username", name];
+        self.souk_with(&arguments, &[("SOUK_SUPERUSER_PASSWORD", PASSWORD)]).await.succeeds();
+        self.anyone().signed_in_as(&email, PASSWORD).await
+    }
+
+    /// A product to be described and then created, by the admin.
+    pub(crate) fn product(&self, name: &str) -> NewProduct<'_> {
+        NewProduct { shop: self, body: json!({ "name": name, "price": "10.00", "stock": 100 }) }
+    }
+
+    pub(crate) async fn new_category(&self, name: &str) -> i64 {
+        self.admin().await.post("/api/categories/", json!({ "name": name })).await.is(201).id()
+    }
+
+    /// The category of products for which it does not matter.
+    pub(crate) async fn some_category(&self) -> i64 {
+        *self.category.get_or_init(|| self.new_category("Sundries")).await
+    }
+
+    /// A product's level as the shop shows it.
+    pub(crate) async fn stock_of(&self, product: &Product) -> i64 {
+        let answer = self.anyone().get(&product.path()).await.is(200);
+        answer["stock"].as_i64().unwrap_or_else(|| panic!("`stock` should be an integer\n{answer}"))
+    }
+
+    fn remember(&self, log: &str) {
+        self.past_logs.lock().expect("the log").push_str(log);
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}--- end of the server's log", self.log());
+        }
+    }
+}
+
+/// A product that the admin is about to create.
+pub(crate) struct NewProduct<'a> {
+    shop: &'a Shop,
+    body: Value,
+}
+
+impl NewProduct<'_> {
+    pub(crate) fn price(self, price: &str) -> Self {
+        self.with("price", price)
+    }
+
+    pub(crate) fn stock(self, stock: i64) -> Self {
+        self.with("stock", stock)
+    }
+
+    pub(crate) fn category(self, category: i64) -> Self {
+        self.with("category", category)
+    }
+
+    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.body[field] = value.into();
+        self
+    }
+
+    pub(crate) async fn create(mut self) -> Product {
+        if self.body["category"].is_null() {
+            self.body["category"] = self.shop.some_category().await.into();
+        }
+        let answer = self.shop.admin().await.post("/api/products/", self.body).await.is(201);
+        Product { id: answer.id(), json: answer.json }
+    }
+}
+
+/// A product on the shelf, as it was created.
+#[derive(Clone)]
+pub(crate) struct Product {
+    pub(crate) id: i64,
+    pub(crate) json: Value,
+}
+
+impl Product {
+    pub(crate) fn path(&self) -> String {
+        format!("/api/products/{}/", self.id)
+    }
+
+    pub(crate) fn path_of(&self, what: &str) -> String {
+        format!("/api/products/{}/{what}/", self.id)
+    }
+}
