@@ -160,7 +160,7 @@ async fn weak_passwords_are_refused() {
     }
     let mut differing = Shopper::papers("ada");
     differing["password_confirm"] = "Another-Kite-43".into();
-    let answer = shop.anyone().post("/auth/api/register/", differing).await.is(400).is_a_proper_error();
+    let answer = shop.anyone().post("/auth/api/register/", differing).await.is(400).refused_properly();
     let blamed = answer.refused_fields();
     let possible = ["non_field_errors", "password", "password_confirm"];
     assert!(blamed.iter().all(|field| possible.contains(&field.as_str())), "{answer}");
@@ -191,7 +191,7 @@ async fn signing_in_takes_the_right_password_only() {
     assert_eq!(wrong.json, unknown.json, "nobody learns which addresses have accounts");
     wrong.has_detail(refusal);
     sign_in(json!({ "email": ada.email, "password": PASSWORD.to_lowercase() })).await.is(401);
-    sign_in(json!({ "email": "no address", "password": PASSWORD })).await.is_a_proper_error();
+    sign_in(json!({ "email": "no address", "password": PASSWORD })).await.refused_properly();
 
     let missing = sign_in(json!({})).await.refuses_with("email", "This field is required.");
     assert_eq!(missing.refused_fields(), ["email", "password"], "{missing}");
@@ -322,7 +322,7 @@ async fn a_bad_profile_changes_nothing() {
     ] {
         let mut body = json!({ "last_name": "Changed" });
         body[field] = value;
-        let answer = ada.patch("/auth/api/profile/", body).await.is(400).is_a_proper_error();
+        let answer = ada.patch("/auth/api/profile/", body).await.is(400).refused_properly();
         assert!(!answer[field].is_null(), "{field} should be named\n{answer}");
     }
     assert_eq!(ada.get("/auth/api/profile/").await.is(200).json, before.json);
@@ -353,7 +353,7 @@ async fn a_new_password_ends_the_old_sessions() {
     assert_eq!(missing.refused_fields(), ["current_password", "password", "password_confirm"], "{missing}");
     change("Wrong-Kite-42", new, new).await.refuses("current_password");
     change(PASSWORD, "12345678", "12345678").await.refuses("password");
-    change(PASSWORD, new, "Papaya-Drum-78").await.is(400).is_a_proper_error();
+    change(PASSWORD, new, "Papaya-Drum-78").await.is(400).refused_properly();
     shop.anyone().signed_in_as(&ada.email, PASSWORD).await;
 
     change(PASSWORD, new, new).await.is(204);

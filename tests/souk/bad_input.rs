@@ -86,13 +86,15 @@ fn nested(depth: usize) -> Value {
     )
 }
 
+type Fields = &'static [(&'static str, Kind)];
+
 /// Somewhere that takes a body. The number makes each body new, since some of what is sent is taken.
 struct Place {
     who: Shopper,
     method: Method,
     path: String,
     body: Box<dyn Fn(u32) -> Value>,
-    fields: &'static [(&'static str, Kind)],
+    fields: Fields,
     required: &'static [&'static str],
 }
 
@@ -116,7 +118,7 @@ async fn census(shop: &Shop, ada: &Shopper) -> Vec<Value> {
 }
 
 async fn catalogue_places(shop: &Shop, lamp: &Product) -> Vec<Place> {
-    const PRODUCT: &[(&str, Kind)] = &[
+    const PRODUCT: Fields = &[
         ("name", Kind::Name),
         ("price", Kind::Money),
         ("category", Kind::Id),
@@ -126,8 +128,7 @@ async fn catalogue_places(shop: &Shop, lamp: &Product) -> Vec<Place> {
         ("featured", Kind::Flag),
         ("is_active", Kind::Flag),
     ];
-    const CATEGORY: &[(&str, Kind)] =
-        &[("name", Kind::Name), ("description", Kind::Text), ("is_active", Kind::Flag)];
+    const CATEGORY: Fields = &[("name", Kind::Name), ("description", Kind::Text), ("is_active", Kind::Flag)];
     let admin = shop.admin().await;
     let category = shop.some_category().await;
     let product = move |number: u32| {
@@ -158,7 +159,7 @@ async fn catalogue_places(shop: &Shop, lamp: &Product) -> Vec<Place> {
 }
 
 fn account_places(shop: &Shop, ada: &Shopper) -> Vec<Place> {
-    const REGISTER: &[(&str, Kind)] = &[
+    const REGISTER: Fields = &[
         ("email", Kind::Name),
         ("username", Kind::Name),
         ("password", Kind::Name),
@@ -169,7 +170,7 @@ fn account_places(shop: &Shop, ada: &Shopper) -> Vec<Place> {
         ("address", Kind::Text),
         ("date_of_birth", Kind::Date),
     ];
-    const PASSWORDS: &[(&str, Kind)] =
+    const PASSWORDS: Fields =
         &[("current_password", Kind::Name), ("password", Kind::Name), ("password_confirm", Kind::Name)];
     let place =
         |who: &Shopper, method: Method, path: &str, body: Box<dyn Fn(u32) -> Value>, fields, required| {
@@ -180,8 +181,7 @@ fn account_places(shop: &Shop, ada: &Shopper) -> Vec<Place> {
         |number: u32| json!({ "email": format!("nobody{number}@example.com"), "password": "Mango-Lute-19" });
     let change = |_| json!({ "current_password": "wrong", "password": "Mango-Lute-19", "password_confirm": "Mango-Lute-19" });
     let anyone = shop.anyone();
-    let (token, refresh): (&[(&str, Kind)], &[(&str, Kind)]) =
-        (&[("token", Kind::Name)], &[("refresh", Kind::Name)]);
+    let (token, refresh): (Fields, Fields) = (&[("token", Kind::Name)], &[("refresh", Kind::Name)]);
     vec![
         place(
             &anyone,
@@ -215,8 +215,7 @@ fn account_places(shop: &Shop, ada: &Shopper) -> Vec<Place> {
 }
 
 fn buying_places(ada: &Shopper, lamp: &Product) -> Vec<Place> {
-    const ORDER: &[(&str, Kind)] =
-        &[("shipping_address", Kind::Text), ("phone", Kind::Text), ("notes", Kind::Text)];
+    const ORDER: Fields = &[("shipping_address", Kind::Text), ("phone", Kind::Text), ("notes", Kind::Text)];
     let place = |path: &str, body: Box<dyn Fn(u32) -> Value>, fields, required| Place {
         who: ada.clone(),
         method: Method::POST,
@@ -227,7 +226,7 @@ fn buying_places(ada: &Shopper, lamp: &Product) -> Vec<Place> {
     };
     let product = lamp.id;
     let item = move |_| json!({ "product_id": product, "quantity": 1 });
-    let (items, read): (&[(&str, Kind)], &[(&str, Kind)]) =
+    let (items, read): (Fields, Fields) =
         (&[("product_id", Kind::Id), ("quantity", Kind::Count)], &[("up_to", Kind::Count)]);
     vec![
         place("/api/cart/items/", Box::new(item), items, &["product_id"]),
@@ -286,7 +285,7 @@ async fn survive(shop: &Shop, ada: &Shopper, places: Vec<Place>) {
 #[track_caller]
 fn proper(answer: Answer) {
     if !(200..300).contains(&answer.status) {
-        answer.is_a_proper_error();
+        answer.refused_properly();
     }
 }
 
@@ -437,6 +436,6 @@ async fn headers_survive_whatever_is_sent() {
         "application/x-www-form-urlencoded",
     ] {
         let answer = ada.call(Method::POST, "/api/cart/items/").body(kind, "--x\r\nnonsense").send().await;
-        answer.is_a_proper_error();
+        answer.refused_properly();
     }
 }

@@ -170,7 +170,7 @@ async fn a_cart_has_at_most_a_hundred_lines() {
     for product in &products[..100] {
         ada.put_in_cart(product, 1).await.is(201);
     }
-    let refusal = ada.put_in_cart(&products[100], 1).await.is_a_proper_error();
+    let refusal = ada.put_in_cart(&products[100], 1).await.refused_properly();
     assert!([400, 409].contains(&refusal.status), "{refusal}");
     ada.put_in_cart(&products[0], 1).await.is(201);
     let cart = ada.cart().await;

@@ -160,7 +160,7 @@ async fn a_body_that_is_no_json_object_is_refused() {
     for (who, method, path) in places {
         let send = |body: Vec<u8>| {
             let call = who.call(method.clone(), path).body("application/json", body);
-            async move { call.send().await.is(400).is_a_proper_error() }
+            async move { call.send().await.is(400).refused_properly() }
         };
         for broken in
             ["{", "{\"name\": }", "nonsense", "{\"name\": \"a\"} trailing", "{\"name\": \"\\ud800\"}"]

@@ -103,7 +103,7 @@ async fn a_key_is_some_visible_ascii() {
     let lamp = shop.product("Lamp").stock(20).create().await;
     ada.fill_cart(&lamp, 1).await;
     for bad in ["", "two words", "tab\there", "ключ", "💡", &"k".repeat(256), &"k".repeat(5_000)] {
-        ada.checkout_with_key(bad).send().await.is(400).is_a_proper_error();
+        ada.checkout_with_key(bad).send().await.is(400).refused_properly();
     }
     assert_eq!(ada.get("/api/orders/").await.is(200).count(), 0);
     assert_eq!(ada.cart().await["total_items"], 1);

@@ -147,7 +147,7 @@ async fn what_is_taken_off_the_shelf_is_not_sold() {
     let lamp = shop.product("Lamp").stock(5).create().await;
     ada.fill_cart(&lamp, 1).await;
     shop.admin().await.patch(&lamp.path(), json!({ "is_active": false })).await.is(200);
-    ada.checkout().await.is_a_proper_error();
+    ada.checkout().await.refused_properly();
     assert_eq!(ada.get("/api/orders/").await.is(200).count(), 0);
     assert_eq!(shop.admin().await.get(&lamp.path()).await.is(200)["stock"], 5);
     shop.audit().await;
@@ -324,10 +324,10 @@ async fn totals_are_exact() {
         if order.status == 201 {
             assert_eq!(order["total_price"], "214747999978525200.00", "{order}");
         } else {
-            order.is_a_proper_error();
+            order.refused_properly();
         }
     } else {
-        far.is_a_proper_error();
+        far.refused_properly();
     }
     ada.cart().await;
     shop.audit().await;

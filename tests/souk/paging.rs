@@ -85,7 +85,7 @@ async fn a_page_holds_at_most_a_hundred() {
         if answer.status == 200 {
             assert!(answer.results().len() <= 100, "{answer}");
         } else {
-            answer.is_a_proper_error();
+            answer.refused_properly();
         }
     }
     let full = shop.anyone().get("/api/products/?page_size=100").await.is(200);

@@ -69,10 +69,10 @@ async fn bad_stock_moves_change_nothing() {
         json!({ "stock": 7, "was": null }),
         json!({ "stock": 7, "was": {} }),
     ] {
-        move_stock(&shop, &lamp, body).await.is(400).is_a_proper_error();
+        move_stock(&shop, &lamp, body).await.is(400).refused_properly();
     }
     for far in [2_147_483_647_i64, 9_223_372_036_854_775_807] {
-        let answer = move_stock(&shop, &lamp, json!({ "change": far })).await.is_a_proper_error();
+        let answer = move_stock(&shop, &lamp, json!({ "change": far })).await.refused_properly();
         assert!([400, 409].contains(&answer.status), "{answer}");
     }
     let nowhere = shop.admin().await.post("/api/products/999999/stock/", json!({ "change": 1 })).await;

@@ -81,7 +81,7 @@ async fn only_a_living_refresh_token_refreshes() {
     is_dead(refresh(&anyone, &Forgery::of(&ada.refresh).claim("jti", "made-up").token()).await);
     let expired = refresh(&anyone, &Forgery::of(&ada.refresh).expires_in(-1).token()).await.is(401);
     assert_eq!(expired["code"], "token_not_valid", "{expired}");
-    refresh(&anyone, "").await.is_a_proper_error();
+    refresh(&anyone, "").await.refused_properly();
     anyone
         .post("/auth/api/token/refresh/", json!({}))
         .await
@@ -120,8 +120,8 @@ async fn logging_out_kills_the_token_and_its_descendants() {
     let anyone = shop.anyone();
     anyone.post("/auth/api/logout/", json!({ "refresh": ada.refresh })).await.is(401);
     ada.post("/auth/api/logout/", json!({})).await.refuses("refresh");
-    ada.post("/auth/api/logout/", json!({ "refresh": "nonsense" })).await.is_a_proper_error();
-    ada.post("/auth/api/logout/", json!({ "refresh": ada.access })).await.is_a_proper_error();
+    ada.post("/auth/api/logout/", json!({ "refresh": "nonsense" })).await.refused_properly();
+    ada.post("/auth/api/logout/", json!({ "refresh": ada.access })).await.refused_properly();
     let next = refresh(&anyone, &ada.refresh).await.is(200);
 
     ada.post("/auth/api/logout/", json!({ "refresh": next.text("refresh") })).await.is(204);

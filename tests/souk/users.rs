@@ -55,7 +55,7 @@ async fn users_can_be_searched_and_filtered() {
     assert_eq!(names("is_active=&search=&is_admin=").await, ["ada", "bea", "boss"]);
     get("is_active=maybe").await.refuses("is_active");
     get("is_admin=1.5").await.refuses("is_admin");
-    get("search=a%00").await.is_a_proper_error();
+    get("search=a%00").await.refused_properly();
     assert_eq!(get("page_size=2&page=2").await.is(200).results().len(), 1);
     get("page=9").await.is(404).has_detail("Invalid page.");
 }

@@ -36,7 +36,7 @@ async fn there_are_four_ways_in() {
     assert!(!log.contains(&ada.access), "the log shows a token");
 
     // Ids are asked for as any path's; the last slash may go.
-    let (status, _) = ada.knock().door_of("abc").bearer(&ada.access).refused().await;
+    let (status, _) = ada.knock().door_of(&"abc").bearer(&ada.access).refused().await;
     assert!([403, 404].contains(&status), "{status}");
 }
 
@@ -76,7 +76,7 @@ async fn nobody_gets_in_without_good_credentials() {
     }
     shop.anyone().post("/auth/api/ws-ticket/", json!({})).await.is(401);
     // A plain request is no knock, and no failure either.
-    let plain = ada.get(&format!("/ws/notifications/{}/", ada.id)).await.is_a_proper_error();
+    let plain = ada.get(&format!("/ws/notifications/{}/", ada.id)).await.refused_properly();
     assert!([400, 404, 426].contains(&plain.status), "{plain}");
 }
 
@@ -114,13 +114,13 @@ async fn only_ones_own_door_opens_but_an_admin_watches_any() {
     let (ada, bea) = (shop.register("ada").await, shop.register("bea").await);
     let admin = shop.admin().await;
     let lamp = shop.product("Lamp").create().await;
-    let (status, body) = bea.knock().door_of(ada.id).bearer(&bea.access).refused().await;
+    let (status, body) = bea.knock().door_of(&ada.id).bearer(&bea.access).refused().await;
     assert_eq!(status, 403, "{body}");
     assert!(body["detail"].is_string(), "{body}");
-    let (status, _) = bea.knock().door_of(999_999).bearer(&bea.access).refused().await;
+    let (status, _) = bea.knock().door_of(&999_999).bearer(&bea.access).refused().await;
     assert_eq!(status, 403);
 
-    let mut watching = admin.knock().door_of(ada.id).bearer(&admin.access).open().await;
+    let mut watching = admin.knock().door_of(&ada.id).bearer(&admin.access).open().await;
     assert_eq!(watching.ready["user_id"], ada.id, "{}", watching.ready);
     let order = ada.buy(&lamp, 1).await.id();
     assert_eq!(watching.next_of("order_created").await["order_id"], order);

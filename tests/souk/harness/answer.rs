@@ -95,7 +95,7 @@ impl Answer {
     pub(crate) fn refuses(self, field: &str) -> Self {
         let answer = self.is(400);
         answer.messages(field);
-        answer.is_a_proper_error()
+        answer.refused_properly()
     }
 
     /// Asserts a 400 that has exactly this message among those on the field.
@@ -132,7 +132,7 @@ impl Answer {
     /// Asserts the shape that the contract gives every error: JSON, and either `detail` or lists of messages
     /// by field.
     #[track_caller]
-    pub(crate) fn is_a_proper_error(self) -> Self {
+    pub(crate) fn refused_properly(self) -> Self {
         assert!((400..500).contains(&self.status), "this should be a refusal\n{self}");
         let Some(fields) = self.json.as_object() else { panic!("an error should be a JSON object\n{self}") };
         assert!(!fields.is_empty(), "an error should say something\n{self}");

@@ -13,7 +13,7 @@ use super::process::{Ran, Server, command, run};
 use super::shopper::Site;
 use super::{PASSWORD, SECRET_KEY, Shopper};
 
-/// The engine under the shops, chosen once for the whole run by SOUK_TEST_DATABASE_URL.
+/// The engine under the shops, chosen once for the whole run by `SOUK_TEST_DATABASE_URL`.
 enum Backend {
     Sqlite,
 }

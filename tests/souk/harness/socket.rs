@@ -30,7 +30,7 @@ impl Knock {
     }
 
     /// Another user's door.
-    pub(crate) fn door_of(mut self, user: impl ToString) -> Self {
+    pub(crate) fn door_of(mut self, user: &impl ToString) -> Self {
         self.user = user.to_string();
         self
     }
