@@ -1,1 +1,75 @@
+//! Souk's actors, and the handles by which everybody else reaches them.
+//!
+//! ```text
+//! Keeper ─┬─ StockLedger           takes orders and every other change of stock, commits them in batches
+//!         ├─ CartKeeper ── Cart …  one a user while active: edits, checkout, passivation when idle
+//!         ├─ SessionKeeper ── Session …  one a connected user: all that user's sockets, replay then live
+//!         └─ Invalidator           tells who must know what has changed
+//! ```
+//!
+//! Calls point down (http → cart → ledger → store) and have a deadline; what goes sideways or up is a cast. So no two
+//! actors ever wait for each other. Messages are private to their file; a handle has methods. A refusal travels in
+//! the reply; an error out of a handler means «restart me from the database».
+
 #![warn(missing_docs)]
+
+mod keeper;
+
+use std::time::Duration;
+
+use ractor::rpc::CallResult;
+use ractor::{ActorRef, Message, RpcReplyPort};
+
+use souk_store::StoreError;
+use souk_store::ledger::Refusal;
+
+/// Why an actor did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too much is waiting already. Nothing was done.
+    #[error("too many requests are waiting")]
+    Busy,
+    /// The actor is being restarted, or the database is away. Nothing was done.
+    #[error("not available at the moment")]
+    Unavailable,
+    /// It did not answer in time, or ended before it could: it may have been done or not.
+    #[error("the outcome is unknown")]
+    Uncertain,
+    /// A fault of this program; logged where it happened. Nothing was done.
+    #[error("an internal fault")]
+    Fault,
+    /// The books say no.
+    #[error("refused by the ledger")]
+    Books(Refusal),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unavailable,
+            StoreError::Uncertain(_) => Self::Uncertain,
+            error => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the database refused a statement");
+                Self::Fault
+            }
+        }
+    }
+}
+
+/// Asks an actor and waits for its answer, at most `deadline`. The only place that sees ractor's call errors.
+async fn ask<M, T>(
+    actor: Option<ActorRef<M>>,
+    deadline: Duration,
+    message: impl FnOnce(RpcReplyPort<T>) -> M,
+) -> Result<T, Refused>
+where
+    M: Message,
+    T: Send + 'static,
+{
+    let actor = actor.ok_or(Refused::Unavailable)?;
+    match actor.call(message, Some(deadline)).await {
+        Ok(CallResult::Success(answer)) => Ok(answer),
+        Ok(CallResult::Timeout | CallResult::SenderError) => Err(Refused::Uncertain),
+        Err(_) => Err(Refused::Unavailable),
+    }
+}
