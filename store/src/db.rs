@@ -262,7 +262,8 @@ async fn lock_beside(file: &Path) -> std::io::Result<std::fs::File> {
 }
 
 /// The path in `sqlite://PATH`, if the URL is one.
-fn sqlite_path(url: &str) -> Option<&str> {
+#[must_use]
+pub fn sqlite_path(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("sqlite:")?;
     Some(rest.strip_prefix("//").unwrap_or(rest))
 }

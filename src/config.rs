@@ -1,0 +1,554 @@
+//! The settings: each is declared, documented and checked here, read once at the start and passed on as a value.
+//!
+//! They come from the environment and from a `.env` file beside it. clap does the parsing, from the names and values
+//! that [`Environment`] gathered instead of a command line, so that type, default, help text and group of a setting
+//! stand in one place and a test needs no process environment. A bad value is a [`BadSetting`], one line that names
+//! the setting; the value itself is quoted only where it cannot be a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+
+use crate::secret_key;
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself: not for logs.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why a start ends before it begins: one line that names the setting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {reason}")]
+pub struct BadSetting {
+    /// The setting's name, or the file that could not be read.
+    pub setting: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl BadSetting {
+    pub(crate) fn new(setting: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Self { setting: setting.into(), reason: reason.to_string() }
+    }
+}
+
+/// Names and values from the process environment over those of the `.env` file; an empty value counts as none.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Reads the process environment and `.env` in the working directory, if there is one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a line of it is no `NAME=VALUE`. The line is not quoted: it may hold a secret.
+    pub fn read() -> Result<Self, BadSetting> {
+        let mut values = BTreeMap::new();
+        match dotenvy::from_path_iter(".env") {
+            Ok(entries) => {
+                let mut last = "the start".to_owned();
+                for entry in entries {
+                    let (name, value) = entry.map_err(|error| match error {
+                        dotenvy::Error::Io(cause) => BadSetting::new(".env", cause),
+                        _ => BadSetting::new(".env", format!("the line after {last} is not NAME=VALUE")),
+                    })?;
+                    last.clone_from(&name);
+                    values.entry(name).or_insert(value);
+                }
+            }
+            Err(error) if error.not_found() => {}
+            Err(error) => return Err(BadSetting::new(".env", error)),
+        }
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            // A value that is no text is kept in a form that no setting takes, so that it is refused by name.
+            values.insert(name, value.into_string().unwrap_or_else(|_| "\u{fffd}".to_owned()));
+        }
+        Ok(Self::from_iter(values))
+    }
+
+    /// The value of a name that is no setting of [`Config`], such as `RUST_LOG`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let named = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self(named.filter(|(_, value): &(String, String)| !value.is_empty()).collect())
+    }
+}
+
+/// The settings as an operator writes them. The doc comments are what `souk serve --help` prints.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Settings {
+    /// Address or host name to listen on; 0.0.0.0 for every network of this machine.
+    #[arg(long = "HOST", default_value = "127.0.0.1", value_parser = host, help_heading = "Server")]
+    host: String,
+
+    /// Port to listen on; 0 picks a free one, which the log names.
+    #[arg(long = "PORT", default_value = "8000", value_parser = port, help_heading = "Server")]
+    port: u16,
+
+    /// true: logs for people; false: logs in JSON, and `SECRET_KEY` is required. Left out: true with SQLite, false
+    /// with Postgres.
+    #[arg(long = "DEBUG", value_parser = switch, help_heading = "Server")]
+    debug: Option<bool>,
+
+    /// What to log: a level (error, warn, info, debug, trace), or targets with levels, as in souk=debug,sqlx=info.
+    #[arg(long = "RUST_LOG", default_value = "info", value_parser = log_filter, help_heading = "Server")]
+    rust_log: String,
+
+    /// `sqlite://PATH` (made when it is not there) or `postgres://USER:PASSWORD@HOST:PORT/NAME`.
+    #[arg(
+        long = "DATABASE_URL",
+        default_value = "sqlite://data/souk.db",
+        value_parser = database_url,
+        help_heading = "Database"
+    )]
+    database_url: String,
+
+    /// Name of a Postgres database; this and the next four stand in for `DATABASE_URL` when that is not given.
+    #[arg(long = "DB_NAME", help_heading = "Database")]
+    db_name: Option<String>,
+
+    /// Its user.
+    #[arg(long = "DB_USER", default_value = "postgres", help_heading = "Database")]
+    db_user: String,
+
+    /// The user's password.
+    #[arg(long = "DB_PASSWORD", help_heading = "Database")]
+    db_password: Option<String>,
+
+    /// Host of the Postgres server.
+    #[arg(long = "DB_HOST", default_value = "localhost", value_parser = host, help_heading = "Database")]
+    db_host: String,
+
+    /// Port of the Postgres server.
+    #[arg(long = "DB_PORT", default_value = "5432", value_parser = port, help_heading = "Database")]
+    db_port: u16,
+
+    /// Signs the tokens; 32 bytes or more, the same on every node. Left out: made once and kept beside the SQLite
+    /// file. Required with Postgres, and with DEBUG=false.
+    #[arg(long = "SECRET_KEY", value_parser = secret_key::check, help_heading = "Security")]
+    secret_key: Option<String>,
+
+    /// How many minutes an access token is good for.
+    #[arg(long = "ACCESS_TOKEN_MINUTES", default_value = "60", value_parser = minutes, help_heading = "Security")]
+    access_token_minutes: u32,
+
+    /// How many days a refresh token is good for.
+    #[arg(long = "REFRESH_TOKEN_DAYS", default_value = "7", value_parser = days, help_heading = "Security")]
+    refresh_token_days: u32,
+
+    /// Foreign origins that browsers may call from, over HTTP and WebSocket; comma-separated, as in
+    /// `https://shop.example,http://localhost:3000`.
+    #[arg(long = "CORS_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = origin, help_heading = "Security")]
+    cors_allowed_origins: Vec<String>,
+
+    #[arg(long = "REDIS_URL", value_parser = not_served, hide = true)]
+    redis_url: Option<String>,
+    #[arg(long = "TLS_CERT", value_parser = not_served, hide = true)]
+    tls_cert: Option<String>,
+    #[arg(long = "TLS_KEY", value_parser = not_served, hide = true)]
+    tls_key: Option<String>,
+    #[arg(long = "MEDIA_ROOT", value_parser = not_served, hide = true)]
+    media_root: Option<String>,
+    #[arg(long = "RATE_LIMIT", value_parser = not_served, hide = true)]
+    rate_limit: Option<String>,
+}
+
+/// The settings whose values no message quotes.
+const SECRETS: [&str; 3] = ["SECRET_KEY", "DATABASE_URL", "DB_PASSWORD"];
+
+fn host(text: &str) -> Result<String, &'static str> {
+    if text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:%".contains(c)) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an IP address or a host name, without a port")
+    }
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "must be a port number from 0 to 65535")
+}
+
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("must be true or false"),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn minutes(text: &str) -> Result<u32, &'static str> {
+    whole_number(text, 525_600).ok_or("must be a number of minutes from 1 to 525600")
+}
+
+fn days(text: &str) -> Result<u32, &'static str> {
+    whole_number(text, 3_650).ok_or("must be a number of days from 1 to 3650")
+}
+
+fn whole_number(text: &str, most: u32) -> Option<u32> {
+    text.parse().ok().filter(|number| (1..=most).contains(number))
+}
+
+fn database_url(text: &str) -> Result<String, &'static str> {
+    let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+    if !known {
+        return Err("must begin with sqlite:// or postgres://");
+    }
+    if let Some(path) = souk_store::db::sqlite_path(text) {
+        if path.is_empty() || path == ":memory:" {
+            return Err("sqlite:// needs the path of a file");
+        }
+        if path.contains('?') {
+            return Err("sqlite://PATH takes no parameters after a question mark");
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// `scheme://host[:port]` as a browser sends it in `Origin`.
+fn origin(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@', '*', ' ', '"']) => {
+            Ok(text.to_ascii_lowercase())
+        }
+        _ => Err("must be origins such as https://shop.example, separated by commas, without a path"),
+    }
+}
+
+fn not_served(_: &str) -> Result<String, &'static str> {
+    Err("this build does not serve it yet; leave it out")
+}
+
+/// Everything that an operator decided, checked. `Debug` shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Address or host name to listen on.
+    pub host: String,
+    /// Port to listen on; 0 picks a free one.
+    pub port: u16,
+    /// Whether people read the logs, rather than machines.
+    pub debug: bool,
+    /// What to log, checked.
+    pub log_filter: String,
+    /// Which database; `Db::connect` takes it.
+    pub database_url: Secret,
+    /// Lifetime of access tokens.
+    pub access_token_minutes: u32,
+    /// Lifetime of refresh tokens.
+    pub refresh_token_days: u32,
+    /// Foreign origins, in lower case.
+    pub cors_allowed_origins: Vec<String>,
+    given_secret_key: Option<Secret>,
+    debug_given: bool,
+}
+
+impl Config {
+    /// Checks the settings of an environment.
+    ///
+    /// # Errors
+    /// The first setting that is no good.
+    pub fn read(environment: &Environment) -> Result<Self, BadSetting> {
+        let command = Settings::command();
+        let names: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let given = |name: &str| environment.get(name).is_some();
+        let arguments =
+            names.iter().filter_map(|name| environment.get(name).map(|value| format!("--{name}={value}")));
+        let settings = Settings::try_parse_from(arguments).map_err(|error| in_one_line(&error))?;
+
+        let database_url = if given("DATABASE_URL") || !names.iter().any(|n| n.starts_with("DB_") && given(n))
+        {
+            settings.database_url
+        } else {
+            settings.postgres_url()?
+        };
+        let embedded = souk_store::db::sqlite_path(&database_url).is_some();
+        Ok(Self {
+            host: settings.host,
+            port: settings.port,
+            debug: settings.debug.unwrap_or(embedded),
+            log_filter: settings.rust_log,
+            database_url: Secret(database_url),
+            access_token_minutes: settings.access_token_minutes,
+            refresh_token_days: settings.refresh_token_days,
+            cors_allowed_origins: settings.cors_allowed_origins,
+            given_secret_key: settings.secret_key.map(Secret),
+            debug_given: settings.debug.is_some(),
+        })
+    }
+
+    /// The file of the embedded database; none with Postgres.
+    #[must_use]
+    pub fn sqlite_file(&self) -> Option<&Path> {
+        souk_store::db::sqlite_path(self.database_url.reveal()).map(Path::new)
+    }
+
+    /// The key that signs tokens: the one given, or the one beside the SQLite file, made now if there is none yet.
+    ///
+    /// # Errors
+    /// If a key has to be given and is not, or the file cannot be read or made.
+    pub fn secret_key(&self) -> Result<Secret, BadSetting> {
+        if let Some(key) = &self.given_secret_key {
+            return Ok(key.clone());
+        }
+        let Some(database) = self.sqlite_file() else {
+            return Err(BadSetting::new("SECRET_KEY", "required with Postgres: 32 bytes or more"));
+        };
+        if self.debug_given && !self.debug {
+            return Err(BadSetting::new("SECRET_KEY", "required with DEBUG=false: 32 bytes or more"));
+        }
+        let mut name = database.as_os_str().to_owned();
+        name.push("-secret-key");
+        secret_key::keep(&PathBuf::from(name))
+    }
+}
+
+impl Settings {
+    fn postgres_url(&self) -> Result<String, BadSetting> {
+        let Some(name) = &self.db_name else {
+            return Err(BadSetting::new("DB_NAME", "required with the other DB_ settings"));
+        };
+        let password = self.db_password.as_deref().map(|password| format!(":{}", percent_encoded(password)));
+        let host =
+            if self.db_host.contains(':') { format!("[{}]", self.db_host) } else { self.db_host.clone() };
+        Ok(format!(
+            "postgres://{}{}@{host}:{}/{}",
+            percent_encoded(&self.db_user),
+            password.unwrap_or_default(),
+            self.db_port,
+            percent_encoded(name)
+        ))
+    }
+}
+
+/// As a part of a URL: everything but letters, digits and `-._~` as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// clap's error without its usage text and advice, which speak of flags.
+fn in_one_line(error: &clap::Error) -> BadSetting {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let flag = text(ContextKind::InvalidArg);
+    let setting = flag.trim_start_matches('-').split([' ', '=']).next().unwrap_or_default();
+    let reason = match std::error::Error::source(error) {
+        Some(cause) => cause.to_string(),
+        None if error.kind() == ErrorKind::InvalidValue => "a value is missing".to_owned(),
+        None => error.kind().to_string(),
+    };
+    if SECRETS.contains(&setting) {
+        return BadSetting::new(setting, reason);
+    }
+    BadSetting::new(setting, format!("{reason}, not {:?}", text(ContextKind::InvalidValue)))
+}
+
+/// How wide the help text is, and where its second column begins.
+const HELP_WIDTH: usize = 96;
+const HELP_COLUMN: usize = 24;
+
+/// The settings in groups with their defaults, for `--help`.
+#[must_use]
+pub fn settings_help() -> String {
+    let mut help = "Settings, from the environment or a .env file in the working directory:\n".to_owned();
+    let mut group = None;
+    for setting in Settings::command().get_arguments().filter(|setting| !setting.is_hide_set()) {
+        let Some(name) = setting.get_long() else { continue };
+        if setting.get_help_heading() != group {
+            group = setting.get_help_heading();
+            help += &format!("\n{}:\n", group.unwrap_or_default());
+        }
+        // The backticks are for readers of the source.
+        let text = setting.get_help().map(ToString::to_string).unwrap_or_default().replace('`', "");
+        let defaults = setting.get_default_values().iter();
+        let defaults: Vec<_> =
+            defaults.map(|value| format!("[default: {}]", value.to_string_lossy())).collect();
+        let mut line = format!("  {name:<width$}", width = HELP_COLUMN - 2);
+        let mut blank = true;
+        for word in text.split_whitespace().chain(defaults.iter().map(String::as_str)) {
+            if !blank && line.len() + 1 + word.len() > HELP_WIDTH {
+                help += &format!("{line}\n");
+                line = " ".repeat(HELP_COLUMN);
+                blank = true;
+            }
+            if !blank {
+                line.push(' ');
+            }
+            line += word;
+            blank = false;
+        }
+        help += &format!("{line}\n");
+    }
+    help
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, BadSetting> {
+        Config::read(&pairs.iter().copied().collect())
+    }
+
+    fn refusal(pairs: &[(&str, &str)]) -> String {
+        let line = read(pairs).unwrap_err().to_string();
+        assert!(!line.contains('\n'), "{line}");
+        line
+    }
+
+    #[test]
+    fn nothing_given_is_the_embedded_shop_on_port_8000() {
+        let config = read(&[]).unwrap();
+        assert_eq!((config.host.as_str(), config.port, config.debug), ("127.0.0.1", 8000, true));
+        assert_eq!(config.sqlite_file(), Some(Path::new("data/souk.db")));
+        assert_eq!((config.access_token_minutes, config.refresh_token_days), (60, 7));
+        assert!(config.cors_allowed_origins.is_empty());
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_none() {
+        assert_eq!(read(&[("PORT", ""), ("REDIS_URL", ""), ("SECRET_KEY", "")]), read(&[]));
+    }
+
+    #[test]
+    fn what_is_no_setting_is_left_alone() {
+        assert_eq!(read(&[("PATH", "/bin"), ("HOSTNAME", "x"), ("help", "1"), ("DB_POOL", "3")]), read(&[]));
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_by_the_name_of_its_setting() {
+        for (name, value) in [
+            ("HOST", "a b"),
+            ("HOST", "http://x"),
+            ("PORT", "eight"),
+            ("PORT", "-1"),
+            ("PORT", "65536"),
+            ("DEBUG", "maybe"),
+            ("RUST_LOG", "souk=loud"),
+            ("DATABASE_URL", "mysql://root@db/x"),
+            ("DATABASE_URL", "sqlite://"),
+            ("DATABASE_URL", "sqlite://:memory:"),
+            ("DATABASE_URL", "sqlite://a.db?mode=rwc"),
+            ("SECRET_KEY", "short"),
+            ("ACCESS_TOKEN_MINUTES", "0"),
+            ("ACCESS_TOKEN_MINUTES", "1.5"),
+            ("REFRESH_TOKEN_DAYS", "-7"),
+            ("CORS_ALLOWED_ORIGINS", "*"),
+            ("CORS_ALLOWED_ORIGINS", "https://a.example,shop.example"),
+            ("CORS_ALLOWED_ORIGINS", "https://a.example/path"),
+        ] {
+            let line = refusal(&[(name, value)]);
+            assert!(line.starts_with(&format!("{name}: ")), "{name}={value}: {line}");
+        }
+        assert_eq!(refusal(&[("PORT", "-1")]), r#"PORT: must be a port number from 0 to 65535, not "-1""#);
+    }
+
+    #[test]
+    fn a_setting_of_a_feature_that_is_not_built_is_not_silently_accepted() {
+        for name in ["REDIS_URL", "TLS_CERT", "TLS_KEY", "MEDIA_ROOT", "RATE_LIMIT"] {
+            let line = refusal(&[(name, "anything")]);
+            assert!(line.contains(name) && line.contains("does not serve it yet"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_postgres_url_are_put_together_and_escaped() {
+        let config =
+            read(&[("DB_NAME", "souk"), ("DB_USER", "ann"), ("DB_PASSWORD", "p@ss:/%"), ("DB_HOST", "::1")]);
+        let url = config.unwrap().database_url;
+        assert_eq!(url.reveal(), "postgres://ann:p%40ss%3A%2F%25@[::1]:5432/souk");
+        let config = read(&[("DB_NAME", "souk"), ("DB_PORT", "6000")]).unwrap();
+        assert_eq!(config.database_url.reveal(), "postgres://postgres@localhost:6000/souk");
+        assert!(!config.debug && config.sqlite_file().is_none());
+        assert!(refusal(&[("DB_USER", "ann")]).starts_with("DB_NAME: "));
+        let both = read(&[("DB_NAME", "souk"), ("DATABASE_URL", "sqlite://x.db")]).unwrap();
+        assert_eq!(both.sqlite_file(), Some(Path::new("x.db")));
+    }
+
+    #[test]
+    fn no_secret_is_shown_by_debug_or_by_an_error() {
+        let config =
+            read(&[("SECRET_KEY", &"hush".repeat(8)), ("DB_NAME", "x"), ("DB_PASSWORD", "hush")]).unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+        assert!(!refusal(&[("SECRET_KEY", "hush")]).contains("hush"));
+        assert!(!refusal(&[("DATABASE_URL", "mysql://a:hush@b/c")]).contains("hush"));
+    }
+
+    #[test]
+    fn a_key_must_be_given_with_postgres_and_with_debug_false() {
+        for pairs in [&[("DATABASE_URL", "postgres://u@h/d")], &[("DEBUG", "false")]] {
+            let line = read(pairs).unwrap().secret_key().unwrap_err().to_string();
+            assert!(line.starts_with("SECRET_KEY: required"), "{line}");
+        }
+        let key = "k".repeat(32);
+        let config = read(&[("DEBUG", "0"), ("SECRET_KEY", &key)]).unwrap();
+        assert_eq!(config.secret_key().unwrap().reveal(), key);
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_kept_beside_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/new/souk.db", folder.path().display());
+        let first = read(&[("DATABASE_URL", &url)]).unwrap().secret_key().unwrap();
+        let second = read(&[("DATABASE_URL", &url)]).unwrap().secret_key().unwrap();
+        assert_eq!(first, second);
+        assert!(folder.path().join("new/souk.db-secret-key").is_file());
+    }
+
+    #[test]
+    fn the_help_names_every_setting_of_this_build_with_its_default() {
+        let help = settings_help();
+        for setting in Settings::command().get_arguments() {
+            let name = setting.get_long().unwrap();
+            assert_eq!(help.contains(&format!("\n  {name} ")), !setting.is_hide_set(), "{name}\n{help}");
+        }
+        assert!(
+            help.contains("[default: 8000]") && help.lines().all(|line| line.len() <= HELP_WIDTH),
+            "{help}"
+        );
+    }
+}
