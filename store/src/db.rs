@@ -380,8 +380,12 @@ mod tests {
     use super::*;
 
     /// A file's statements are listed here when it is made.
-    const STATEMENTS: &[&[Statement]] =
-        &[crate::carts::STATEMENTS, crate::ledger::STATEMENTS, crate::orders::STATEMENTS];
+    const STATEMENTS: &[&[Statement]] = &[
+        crate::accounts::STATEMENTS,
+        crate::carts::STATEMENTS,
+        crate::ledger::STATEMENTS,
+        crate::orders::STATEMENTS,
+    ];
 
     #[test]
     fn error_codes_tell_what_passes() {
