@@ -1,11 +1,374 @@
-//! tmp
-use crate::model::{ProductId, UserId};
-/// tmp
+//! The cache in front of the database: users, products, categories and pages of products, in memory, for an hour.
+//!
+//! Readers ask here first; what is missing is loaded from the database, once however many ask at the same time. Nothing
+//! is ever removed by name: every entry is stored under the *generation* of what it depends on, and [`Cache::forget`]
+//! raises the generation, so that no reader looks for the old entry any more. A loader takes the generation before it
+//! asks the database; if a write comes in between, what it loads is stored where nobody will look. The order of a write
+//! is therefore: commit, forget, answer.
+//!
+//! What is not there is not remembered either, and a failed load fails for those who waited for it and nobody else.
+//! Every miss of every kind passes [`Shelf::get`].
+
+use std::fmt;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+
+use crate::accounts;
+use crate::db::{Db, StoreError};
+use crate::model::{ProductId, User, UserId};
+
+/// How long an entry lives; a bound on what a lost invalidation could do.
+const LIFE: Duration = Duration::from_hours(1);
+
+/// Generations kept for single products and users. Ids that share one are forgotten together, which costs a reload.
+const SLOTS: usize = 4096;
+
+/// What the books of an entry (keys, links, counters) take besides the value.
+const ENTRY_OVERHEAD: usize = 160;
+
+/// What a write can make stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "tmp")]
 pub enum Key {
+    /// Every list of products, and how many products a category has.
     Catalogue,
+    /// One product by its id; in lists it is dropped by [`Key::Catalogue`].
     Product(ProductId),
+    /// All categories, and everything that shows a category's name: lists and single products alike.
     Categories,
+    /// One account.
     User(UserId),
+}
+
+/// How often the answer was there, since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Reads answered from memory.
+    pub hits: u64,
+    /// Reads that went to the database, or waited for one that did.
+    pub misses: u64,
+}
+
+/// The cache. Cheap to clone; all clones share the same entries.
+#[derive(Clone)]
+pub struct Cache(Arc<Inner>);
+
+struct Inner {
+    generations: Generations,
+    users: Shelf<UserId, Arc<User>>,
+}
+
+struct Generations {
+    catalogue: AtomicU64,
+    categories: AtomicU64,
+    products: Box<[AtomicU64]>,
+    users: Box<[AtomicU64]>,
+}
+
+impl Cache {
+    /// An empty cache that will hold about `bytes` at most.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        Self(Arc::new(Inner {
+            generations: Generations::new(),
+            users: Shelf::new(bytes / 8, |user| weight_of_user(user)),
+        }))
+    }
+
+    /// Makes every later read go to the database for what `keys` name. Call it after the commit and before the answer.
+    pub fn forget(&self, keys: &[Key]) {
+        for key in keys {
+            self.0.generations.of(*key).fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The generation of all that an answer made from `key` depends on, for those who keep such answers themselves: take
+    /// it before reading, and use the answer only while it is the same.
+    ///
+    /// It is the sum of counters that only rise, so it changes when one of them does.
+    #[must_use]
+    pub fn generation(&self, key: Key) -> u64 {
+        let own = self.0.generations.of(key).load(Ordering::Acquire);
+        let categories = self.0.generations.categories.load(Ordering::Acquire);
+        match key {
+            Key::Catalogue | Key::Product(_) => own + categories,
+            Key::Categories => categories + self.0.generations.catalogue.load(Ordering::Acquire),
+            Key::User(_) => own,
+        }
+    }
+
+    /// How often it helped.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let shelves = [&self.0.users.counters];
+        let sum = |count: fn(&Counters) -> &AtomicU64| {
+            shelves.iter().map(|counters| count(counters).load(Ordering::Relaxed)).sum()
+        };
+        let misses = sum(|counters| &counters.misses);
+        CacheStats { hits: u64::saturating_sub(sum(|counters| &counters.reads), misses), misses }
+    }
+
+    /// The account with this id.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn user(&self, db: &Db, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+        let generation = self.generation(Key::User(id));
+        self.0.users.get(id, generation, async { Ok(accounts::find(db, id).await?.map(Arc::new)) }).await
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cache").field(&self.stats()).finish()
+    }
+}
+
+impl Generations {
+    fn new() -> Self {
+        let slots = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            catalogue: AtomicU64::new(0),
+            categories: AtomicU64::new(0),
+            products: slots(),
+            users: slots(),
+        }
+    }
+
+    fn of(&self, key: Key) -> &AtomicU64 {
+        match key {
+            Key::Catalogue => &self.catalogue,
+            Key::Categories => &self.categories,
+            Key::Product(id) => &self.products[slot(id.0)],
+            Key::User(id) => &self.users[slot(id.0)],
+        }
+    }
+}
+
+/// Ids are dealt out one after the other, so their remainder spreads them as well as any hash.
+fn slot(id: i64) -> usize {
+    usize::try_from(id.unsigned_abs() % SLOTS as u64).expect("a remainder below SLOTS")
+}
+
+/// Entries of one kind.
+struct Shelf<K, V> {
+    entries: moka::future::Cache<(K, u64), V>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    reads: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// Why a load gave nothing to keep.
+#[derive(Debug, thiserror::Error)]
+enum Nothing {
+    #[error("not there")]
+    NotThere,
+    #[error(transparent)]
+    Failed(StoreError),
+}
+
+impl<K, V> Shelf<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn new(bytes: u64, weight: fn(&V) -> usize) -> Self {
+        let entries = moka::future::Cache::builder()
+            .max_capacity(bytes)
+            .weigher(move |_, value| u32::try_from(weight(value) + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
+            .time_to_live(LIFE)
+            // Not the default, which favours what was asked for often: entries of a past generation were, and are dead.
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self { entries, counters: Counters::default() }
+    }
+
+    /// The entry, or what `load` gives, which others who ask for the same meanwhile wait for and share.
+    ///
+    /// `generation` must have been read before `load` asks the database, which it does not do before it is polled.
+    async fn get(
+        &self,
+        key: K,
+        generation: u64,
+        load: impl Future<Output = Result<Option<V>, StoreError>>,
+    ) -> Result<Option<V>, StoreError> {
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        let key = (key, generation);
+        if let Some(value) = self.entries.get(&key).await {
+            return Ok(Some(value));
+        }
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        let load = async {
+            match load.await {
+                Ok(Some(value)) => Ok(value),
+                Ok(None) => Err(Nothing::NotThere),
+                Err(error) => Err(Nothing::Failed(error)),
+            }
+        };
+        // Boxed, since the machinery of a shared load would otherwise make every caller's future large.
+        match Box::pin(self.entries.try_get_with(key, load)).await {
+            Ok(value) => Ok(Some(value)),
+            Err(nothing) => match Arc::try_unwrap(nothing) {
+                Ok(Nothing::NotThere) => Ok(None),
+                Ok(Nothing::Failed(error)) => Err(error),
+                Err(shared) => match &*shared {
+                    Nothing::NotThere => Ok(None),
+                    Nothing::Failed(StoreError::Unavailable(_)) => Err(StoreError::Unavailable(wrap(shared))),
+                    Nothing::Failed(_) => Err(StoreError::Fault(wrap(shared))),
+                },
+            },
+        }
+    }
+}
+
+/// The error of a load that several waited for, for each of them.
+fn wrap(shared: Arc<Nothing>) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other(shared))
+}
+
+fn weight_of_user(user: &User) -> usize {
+    let texts = [
+        &user.email,
+        &user.username,
+        &user.first_name,
+        &user.last_name,
+        &user.phone,
+        &user.address,
+        &user.bio,
+        &user.preferences,
+    ];
+    size_of::<User>()
+        + texts.iter().map(|text| text.len()).sum::<usize>()
+        + user.avatar.as_ref().map_or(0, String::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn shelf() -> Shelf<i64, String> {
+        Shelf::new(1 << 20, String::len)
+    }
+
+    #[expect(clippy::unused_async, reason = "a load is a future")]
+    async fn loaded(value: &str) -> Result<Option<String>, StoreError> {
+        Ok(Some(value.to_owned()))
+    }
+
+    #[expect(clippy::unused_async, reason = "a load is a future")]
+    async fn must_not_load() -> Result<Option<String>, StoreError> {
+        panic!("the entry was not there")
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_reader_loaded_before_a_write_is_never_seen_after_it() {
+        let (cache, shelf, key) = (Cache::new(1 << 20), shelf(), Key::Product(ProductId(7)));
+        let (tell_read, has_read) = oneshot::channel();
+        let (release, released) = oneshot::channel::<()>();
+
+        let slow = shelf.get(7, cache.generation(key), async {
+            tell_read.send(()).unwrap();
+            released.await.unwrap();
+            loaded("before").await
+        });
+        let writer = async {
+            has_read.await.unwrap();
+            cache.forget(&[key]);
+            // Neither waits for the slow reader nor gets what it will bring.
+            let after = shelf.get(7, cache.generation(key), loaded("after")).await.unwrap();
+            assert_eq!(after.as_deref(), Some("after"));
+            release.send(()).unwrap();
+        };
+        let (slow, ()) = tokio::join!(slow, writer);
+        assert_eq!(slow.unwrap().as_deref(), Some("before"), "it began before the write");
+
+        let later = shelf.get(7, cache.generation(key), must_not_load()).await.unwrap();
+        assert_eq!(later.as_deref(), Some("after"));
+    }
+
+    #[tokio::test]
+    async fn readers_of_the_same_share_one_load_and_one_failure() {
+        let shelf = shelf();
+        let loads = AtomicU64::new(0);
+        let load = async || {
+            loads.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            loaded("x").await
+        };
+        let (a, b, c) =
+            tokio::join!(shelf.get(1, 0, load()), shelf.get(1, 0, load()), shelf.get(1, 0, load()));
+        assert!([a, b, c].iter().all(|value| value.as_ref().unwrap().as_deref() == Some("x")));
+        assert_eq!(loads.load(Ordering::Relaxed), 1);
+
+        let fail = async || {
+            tokio::task::yield_now().await;
+            Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
+        };
+        let (a, b) = tokio::join!(shelf.get(2, 0, fail()), shelf.get(2, 0, fail()));
+        assert!([a, b].iter().all(|value| matches!(value, Err(StoreError::Unavailable(_)))));
+        // The next one tries again.
+        assert_eq!(shelf.get(2, 0, loaded("back")).await.unwrap().as_deref(), Some("back"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_asked_for_again() {
+        let shelf = shelf();
+        assert_eq!(shelf.get(1, 0, async { Ok(None) }).await.unwrap(), None);
+        assert_eq!(shelf.get(1, 0, loaded("made since")).await.unwrap().as_deref(), Some("made since"));
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_leaves_does_not_take_the_others_with_it() {
+        let shelf = shelf();
+        let mut leaves = Box::pin(shelf.get(1, 0, std::future::pending()));
+        let mut stays = Box::pin(shelf.get(1, 0, loaded("x")));
+        tokio::select! {
+            biased;
+            _ = &mut leaves => unreachable!(),
+            _ = &mut stays => unreachable!("it waits for the first"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(leaves);
+        assert_eq!(stays.await.unwrap().as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_write_forgets_what_depends_on_it_and_nothing_else() {
+        let cache = Cache::new(1 << 20);
+        let all = [Key::Catalogue, Key::Categories, Key::Product(ProductId(1)), Key::User(UserId(1))];
+        let changed_by = |key: Key| {
+            let before = all.map(|key| cache.generation(key));
+            cache.forget(&[key]);
+            let after = all.map(|key| cache.generation(key));
+            [0, 1, 2, 3].map(|i| before[i] != after[i])
+        };
+        assert_eq!(changed_by(Key::Catalogue), [true, true, false, false]);
+        assert_eq!(changed_by(Key::Categories), [true, true, true, false]);
+        assert_eq!(changed_by(Key::Product(ProductId(1))), [false, false, true, false]);
+        assert_eq!(changed_by(Key::Product(ProductId(2))), [false; 4]);
+        assert_eq!(changed_by(Key::User(UserId(1))), [false, false, false, true]);
+        assert_eq!(changed_by(Key::User(UserId(i64::MAX))), [false; 4]);
+    }
+
+    #[tokio::test]
+    async fn it_stays_within_its_bytes() {
+        let shelf: Shelf<i64, String> = Shelf::new(64 << 10, String::len);
+        for id in 0..1000 {
+            shelf.get(id, 0, loaded(&"x".repeat(1000))).await.unwrap();
+        }
+        shelf.entries.run_pending_tasks().await;
+        assert!(shelf.entries.weighted_size() <= 64 << 10);
+        // The newest are there, so the room is not held by what came first.
+        assert!(shelf.get(999, 0, must_not_load()).await.unwrap().is_some());
+    }
 }

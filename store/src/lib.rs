@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+mod accounts;
 mod bulk;
 pub mod cache;
 pub mod carts;
@@ -16,4 +17,5 @@ pub mod orders;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use cache::Cache;
 pub use db::{Db, StoreError};
