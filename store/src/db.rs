@@ -383,6 +383,7 @@ mod tests {
     const STATEMENTS: &[&[Statement]] = &[
         crate::accounts::STATEMENTS,
         crate::carts::STATEMENTS,
+        crate::events::STATEMENTS,
         crate::ledger::STATEMENTS,
         crate::orders::STATEMENTS,
     ];

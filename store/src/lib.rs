@@ -11,6 +11,7 @@ pub mod cache;
 pub mod carts;
 pub mod catalogue;
 pub mod db;
+pub mod events;
 pub mod ledger;
 pub mod model;
 pub mod orders;

@@ -2,7 +2,8 @@
 
 use tempfile::TempDir;
 
-use crate::db::Db;
+use crate::db::{Db, StoreError, transaction};
+use crate::model::{Event, EventId, EventKind, Money, OrderId, OrderStatus, Timestamp, UserId};
 
 /// An SQLite file of its own in a folder of its own, removed when dropped.
 #[derive(Debug)]
@@ -30,5 +31,79 @@ impl TestDb {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// An active account that nobody can log in to.
+    ///
+    /// # Panics
+    /// If the database refuses it.
+    pub async fn user(&self) -> UserId {
+        self.try_user().await.expect("a new account")
+    }
+
+    async fn try_user(&self) -> Result<UserId, StoreError> {
+        let name = uuid::Uuid::new_v4().to_string();
+        transaction!(&self.db, tx => {
+            let (id,): (UserId,) = sqlx::query_as(
+                "insert into users (email, email_folded, username, username_folded, password_hash, date_joined) \
+                 values ($1, $1, $2, $2, '', $3) returning id",
+            )
+            .bind(format!("{name}@example.com"))
+            .bind(name)
+            .bind(Timestamp::now())
+            .fetch_one(tx)
+            .await?;
+            Ok(id)
+        })
+    }
+
+    /// Stores the next `count` events of a user, as the ledger would, and gives them back.
+    ///
+    /// # Panics
+    /// If the database refuses them.
+    pub async fn events(&self, user: UserId, count: i64) -> Vec<Event> {
+        self.try_events(user, count).await.expect("new events")
+    }
+
+    async fn try_events(&self, user: UserId, count: i64) -> Result<Vec<Event>, StoreError> {
+        transaction!(&self.db, tx => {
+            let (last,): (i64,) = sqlx::query_as(
+                "insert into inboxes (user_id, last_event_id) values ($1, $2) on conflict (user_id) do update \
+                 set last_event_id = inboxes.last_event_id + excluded.last_event_id returning last_event_id",
+            )
+            .bind(user)
+            .bind(count)
+            .fetch_one(&mut *tx)
+            .await?;
+            let mut events = Vec::new();
+            for id in last - count + 1..=last {
+                let event = Event {
+                    user_id: user,
+                    id: EventId(id),
+                    kind: EventKind::OrderStatusUpdate,
+                    order_id: OrderId(1000 + id),
+                    status: OrderStatus::Shipped,
+                    previous_status: Some(OrderStatus::Pending),
+                    total: Money(1999),
+                    created_at: Timestamp::now(),
+                };
+                sqlx::query(
+                    "insert into events (user_id, id, kind, order_id, status, previous_status, total, created_at) \
+                     values ($1, $2, $3, $4, $5, $6, $7, $8)",
+                )
+                .bind(event.user_id)
+                .bind(event.id)
+                .bind(event.kind)
+                .bind(event.order_id)
+                .bind(event.status)
+                .bind(event.previous_status)
+                .bind(event.total)
+                .bind(event.created_at)
+                .execute(&mut *tx)
+                .await?;
+                events.push(event);
+            }
+            Ok(events)
+        })
     }
 }
