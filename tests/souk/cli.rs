@@ -1,7 +1,6 @@
 //! The command line and the settings: help, settings that are no good, admins, sample data, audits, and the
 //! demo.
 
-use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::{PASSWORD, Shop, claims_of};
@@ -217,19 +216,6 @@ async fn sample_data_is_the_same_each_time() {
         shop.audit().await;
     }
     assert_eq!(catalogues[0], catalogues[1]);
-}
-
-#[tokio::test]
-async fn the_books_of_a_running_shop_can_be_audited() {
-    let shop = Shop::start().await;
-    shop.audit().await;
-    let ada = shop.register("ada").await;
-    let lamp = shop.product("Lamp").stock(20).create().await;
-    let order = ada.buy(&lamp, 2).await.id();
-    ada.buy(&lamp, 1).await;
-    ada.post(&format!("/api/orders/{order}/cancel/"), json!({})).await.is(200);
-    let report = shop.souk(&["audit"]).await.succeeds();
-    assert!(!report.out.trim().is_empty(), "a table is printed\n{}", report.all());
 }
 
 #[tokio::test]

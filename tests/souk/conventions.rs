@@ -394,3 +394,30 @@ async fn health_is_told_to_anyone() {
     let eve: Shopper = shop.anyone().bearing("nonsense");
     eve.get("/healthz").await.is(200);
 }
+
+#[tokio::test]
+async fn pages_of_befriended_sites_may_call() {
+    let shop = Shop::start_with(&[("CORS_ALLOWED_ORIGINS", "https://friend.example")]).await;
+    let ask = |method: Method, origin: &str| {
+        let call = shop.anyone().call(method, "/api/products/").header("origin", origin);
+        let call = call.header("access-control-request-method", "POST");
+        call.header("access-control-request-headers", "authorization, content-type, idempotency-key").send()
+    };
+    let friend = ask(Method::GET, "https://friend.example").await.is(200);
+    assert_eq!(friend.header("access-control-allow-origin"), "https://friend.example");
+    let friend = ask(Method::OPTIONS, "https://friend.example").await;
+    assert!([200, 204].contains(&friend.status), "{friend}");
+    assert_eq!(friend.header("access-control-allow-origin"), "https://friend.example");
+    assert!(friend.header("access-control-allow-methods").contains("POST"), "{friend}");
+    let headers = friend.header("access-control-allow-headers").to_lowercase();
+    for header in ["authorization", "content-type", "idempotency-key"] {
+        assert!(headers.contains(header), "{friend}");
+    }
+    for foreign in ["https://evil.example", "null", "https://friend.example.evil.example"] {
+        for method in [Method::GET, Method::OPTIONS] {
+            let answer = ask(method, foreign).await;
+            let allowed = answer.headers.get("access-control-allow-origin");
+            assert!(allowed.is_none(), "{answer}");
+        }
+    }
+}

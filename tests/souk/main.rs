@@ -3,6 +3,7 @@
 //! the inside.
 
 mod accounts;
+mod audit;
 mod bad_input;
 mod cart;
 mod catalogue;

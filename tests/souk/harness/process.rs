@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::DEADLINE;
 
@@ -117,6 +117,18 @@ impl Server {
         };
         while self.readers.join_next().await.is_some() {}
         (ended.expect("a child to wait for"), self.log())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Waits for the end, so that the folder can be removed without the server writing into it meanwhile.
+        let deadline = Instant::now() + DEADLINE;
+        if self.child.start_kill().is_ok() {
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
@@ -30,6 +31,18 @@ impl Backend {
     fn url(&self, folder: &TempDir) -> String {
         match self {
             Self::Sqlite => format!("sqlite://{}", folder.path().join("souk.db").display()),
+        }
+    }
+
+    /// Runs a statement behind the server's back.
+    async fn tamper(&self, url: &str, statement: &'static str) {
+        match self {
+            Self::Sqlite => {
+                let mut database = SqliteConnection::connect(url).await.expect("the shop's database");
+                let done = sqlx::query(statement).execute(&mut database).await.expect(statement);
+                assert_eq!(done.rows_affected(), 1, "{statement}");
+                database.close().await.expect("a database that closes");
+            }
         }
     }
 }
@@ -137,6 +150,12 @@ impl Shop {
     /// The books are right: what every test of money and stock ends with.
     pub(crate) async fn audit(&self) {
         self.souk(&["audit"]).await.succeeds();
+    }
+
+    /// Changes one row behind the server's back, for tests of who notices.
+    pub(crate) async fn tamper(&self, statement: &'static str) {
+        let url = self.settings.iter().find(|(name, _)| name == "DATABASE_URL").expect("a database");
+        Backend::chosen().tamper(&url.1, statement).await;
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {
