@@ -1,1 +1,105 @@
+//! Souk's HTTP face: routes, what a request passes on its way, tokens and passwords.
+//!
+//! [`Api`] is the one state that handlers share; [`service`] makes the salvo service from it. One resource is one file:
+//! its routes, what it reads and writes, its handlers. Everything else is a tool of those files:
+//!
+//! | file | gives handlers |
+//! | --- | --- |
+//! | `extract` | the state, the caller, ids of the path, the body |
+//! | `fields`, `query` | the fields of a body, filters; every bad one at once |
+//! | `page` | pages of lists with their links |
+//! | `reply`, `error` | answers that were asked for, and the others |
+//! | `hoops` | nothing: they surround every handler |
+
 #![warn(missing_docs)]
+#![expect(dead_code, reason = "the files that use the rest join one after the other")]
+
+mod error;
+mod extract;
+mod fields;
+mod hoops;
+mod ops;
+mod page;
+mod query;
+mod reply;
+pub mod tokens;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use salvo::{Router, Service};
+use souk_store::Db;
+use souk_store::cache::Cache;
+
+use crate::tokens::{Tickets, Tokens};
+
+/// What the operator may choose about this crate.
+#[derive(Clone)]
+pub struct Settings {
+    /// Signs tokens; 32 bytes or more.
+    pub secret_key: Vec<u8>,
+    /// How long an access token lives.
+    pub access_token_life: Duration,
+    /// How long a refresh token lives.
+    pub refresh_token_life: Duration,
+    /// Origins other than the server's own whose scripts may call, and whose pages may open WebSockets.
+    pub cors_allowed_origins: Vec<String>,
+}
+
+impl fmt::Debug for Settings {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("access_token_life", &self.access_token_life)
+            .field("refresh_token_life", &self.refresh_token_life)
+            .field("cors_allowed_origins", &self.cors_allowed_origins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What every handler works with.
+#[derive(Debug)]
+pub struct Api {
+    pub(crate) db: Db,
+    pub(crate) cache: Cache,
+    pub(crate) tokens: Tokens,
+    pub(crate) tickets: Tickets,
+    pub(crate) settings: Settings,
+    closing: AtomicBool,
+}
+
+impl Api {
+    /// The state over an open database and the cache in front of it.
+    #[must_use]
+    pub fn new(db: Db, cache: Cache, settings: Settings) -> Self {
+        let tokens =
+            Tokens::new(&settings.secret_key, settings.access_token_life, settings.refresh_token_life);
+        Self { db, cache, tokens, tickets: Tickets::default(), settings, closing: AtomicBool::new(false) }
+    }
+
+    /// From now on `/readyz` says no, so that load balancers send nobody any more. The first step down.
+    pub fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}
+
+/// The service: every route, and what surrounds them.
+#[must_use]
+pub fn service(api: &Arc<Api>) -> Service {
+    let service = Service::new(hoops::complete(routes())).hoop(hoops::Front::new(api.clone()));
+    match hoops::cors(&api.settings.cors_allowed_origins) {
+        Some(cors) => service.hoop(cors).hoop(hoops::compression()),
+        None => service.hoop(hoops::compression()),
+    }
+}
+
+/// Every route. Nested by area, hot ones first: the forty-first sibling costs microseconds.
+fn routes() -> Router {
+    Router::new().push(Router::with_path("api").get(ops::index)).push(ops::routes())
+}

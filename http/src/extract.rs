@@ -1,0 +1,151 @@
+//! What handlers take from a request before anything else: the state, the caller, ids of the path, the body.
+//!
+//! The order in a handler is the order in which Django REST Framework would answer: who calls (401), may they (403), is
+//! the thing there (404), is the body well-formed (413, 415, 400), are its fields good (400).
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use salvo::http::{ParseError, StatusCode, header};
+use salvo::{Depot, Request};
+use souk_store::model::{NotAnId, Timestamp, User};
+
+use crate::Api;
+use crate::error::{ApiError, chain};
+use crate::fields::Fields;
+use crate::tokens::Access;
+
+/// The largest body of a request in JSON.
+pub(crate) const MAX_JSON_BODY: usize = 1024 * 1024;
+
+/// How long the whole body may take to arrive; the connection's own time-outs only see gaps.
+const BODY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The state that the service was made with.
+pub(crate) fn api(depot: &Depot) -> &Arc<Api> {
+    depot.get_typed::<Arc<Api>>().expect("the first hoop puts it there")
+}
+
+/// The id in this part of the path; 404 if it is none.
+pub(crate) fn id<T: FromStr<Err = NotAnId>>(req: &Request, name: &str) -> Result<T, ApiError> {
+    req.params().get(name).and_then(|text| text.parse().ok()).ok_or_else(ApiError::not_found)
+}
+
+/// A user who proved who they are.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    /// The account as it is now, not as it was when the token was made.
+    pub(crate) user: Arc<User>,
+    /// The token that proved it.
+    pub(crate) access: Access,
+}
+
+/// The caller, if the request carries a token; 401 if that is bad, even where nobody has to be signed in.
+pub(crate) async fn viewer(req: &Request, api: &Api) -> Result<Option<SignedIn>, ApiError> {
+    let Some(value) = req.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let Some(token) = bearer_token(value.as_bytes())? else { return Ok(None) };
+    authenticate(api, token).await.map(Some)
+}
+
+/// The caller; 401 if there is none.
+pub(crate) async fn require_user(req: &Request, api: &Api) -> Result<SignedIn, ApiError> {
+    viewer(req, api).await?.ok_or_else(ApiError::not_authenticated)
+}
+
+/// The caller, who must be an admin: 401, then 403.
+pub(crate) async fn require_admin(req: &Request, api: &Api) -> Result<SignedIn, ApiError> {
+    let caller = require_user(req, api).await?;
+    if caller.user.is_admin { Ok(caller) } else { Err(ApiError::forbidden()) }
+}
+
+/// The owner of an access token, wherever the token came from.
+pub(crate) async fn authenticate(api: &Api, token: &str) -> Result<SignedIn, ApiError> {
+    let access = api
+        .tokens
+        .read_access(token, Timestamp::now())
+        .map_err(|reason| ApiError::invalid_access_token(&reason.to_string()))?;
+    active_user(api, access).await
+}
+
+/// The account of an access token that was read already; 401 if it is gone or has been deactivated since.
+pub(crate) async fn active_user(api: &Api, access: Access) -> Result<SignedIn, ApiError> {
+    let Some(user) = api.cache.user(&api.db, access.user).await? else {
+        return Err(ApiError::not_authenticated_because("User not found").with("code", "user_not_found"));
+    };
+    if !user.is_active {
+        return Err(ApiError::not_authenticated_because("User is inactive").with("code", "user_inactive"));
+    }
+    Ok(SignedIn { user, access })
+}
+
+/// The token of `Bearer TOKEN`; None if the header is of another scheme.
+fn bearer_token(value: &[u8]) -> Result<Option<&str>, ApiError> {
+    let mut words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    if !words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer")) {
+        return Ok(None);
+    }
+    match (words.next().map(std::str::from_utf8), words.next()) {
+        (Some(Ok(token)), None) => Ok(Some(token)),
+        _ => {
+            let detail = "Authorization header must contain two space-delimited values";
+            Err(ApiError::not_authenticated_because(detail).with("code", "bad_authorization_header"))
+        }
+    }
+}
+
+/// The fields of a JSON body; no body, no fields.
+pub(crate) async fn fields(req: &mut Request) -> Result<Fields, ApiError> {
+    let body = json_body(req).await?;
+    if body.is_empty() { Ok(Fields::default()) } else { Fields::from_json(&body) }
+}
+
+/// The bytes of a body that must be JSON if there is any; at most 1 MiB.
+pub(crate) async fn json_body(req: &mut Request) -> Result<Bytes, ApiError> {
+    use salvo::http::Body as _;
+    if req.body().is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let media_type = req.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    if !is_json(media_type) {
+        return Err(ApiError::unsupported_media_type(&String::from_utf8_lossy(media_type)));
+    }
+    body(req, MAX_JSON_BODY).await
+}
+
+fn is_json(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+/// The bytes of a body of at most `limit`; 413 for more, without reading them if they are announced.
+pub(crate) async fn body(req: &mut Request, limit: usize) -> Result<Bytes, ApiError> {
+    use salvo::http::Body as _;
+    if req.body().size_hint().lower() > limit as u64 {
+        return Err(ApiError::body_too_large(limit));
+    }
+    match tokio::time::timeout(BODY_DEADLINE, req.payload_with_max_size(limit)).await {
+        Ok(Ok(body)) => Ok(body.clone()),
+        Ok(Err(ParseError::PayloadTooLarge)) => Err(ApiError::body_too_large(limit)),
+        Ok(Err(error)) => {
+            tracing::debug!(error = chain(&error), "a request body could not be read");
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "The request body could not be read."))
+        }
+        Err(_) => Err(ApiError::body_too_slow()),
+    }
+}
+
+/// Scheme and host as the client named them, for absolute URLs: `http://shop.example:8000`.
+///
+/// The scheme is the listener's: what a proxy says about it is not trusted.
+pub(crate) fn base_url(req: &Request) -> String {
+    let host = req.uri().authority().map_or("localhost", |authority| authority.as_str());
+    format!("{}://{host}", req.scheme())
+}
+
+/// The client's address.
+pub(crate) fn client_address(req: &Request) -> Option<IpAddr> {
+    req.remote_addr().ip()
+}

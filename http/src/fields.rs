@@ -1,0 +1,325 @@
+//! Reads the fields of a body and gathers every bad one, in the wording of Django REST Framework.
+//!
+//! A handler makes [`Fields`] from the body, asks for each field by name and type, and calls [`Fields::finish`], which
+//! is the error if there was any. Until then a value may be a placeholder for one that was refused:
+//!
+//! ```ignore
+//! let mut fields = extract::fields(req).await?;
+//! let name = fields.text("name").max(255).required();
+//! let price = fields.money("price").required_if(put); // None: left out of a PATCH
+//! fields.finish()?;
+//! ```
+//!
+//! Values keep their text until they are read, so that a number never passes through a float, and a source whose values
+//! are all text (a form) needs another constructor and nothing else. Fields that nobody asks for are ignored.
+
+mod rules;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use serde_json::value::RawValue;
+use souk_store::model::NotAnId;
+
+use self::rules::{Boolean, Choice, Date, Id, Integer, Object, Price, Text};
+use crate::error::{ApiError, FieldErrors};
+
+pub(crate) use self::rules::NULL_CHARACTER;
+
+/// How deeply a body may be nested; `serde_json`'s own limit, which it does not apply to values that it skips.
+const MAX_DEPTH: usize = 128;
+
+const REQUIRED: &str = "This field is required.";
+const NULL: &str = "This field may not be null.";
+
+/// The fields of one body, and what is wrong with them so far.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    values: HashMap<String, Box<RawValue>>,
+    errors: FieldErrors,
+}
+
+impl Fields {
+    /// Reads a JSON object. Of repeated keys the last counts.
+    pub(crate) fn from_json(body: &[u8]) -> Result<Self, ApiError> {
+        let text = std::str::from_utf8(body).map_err(ApiError::not_json)?;
+        if is_nested_too_deeply(text) {
+            return Err(ApiError::not_json("recursion limit exceeded"));
+        }
+        let value: &RawValue = serde_json::from_str(text).map_err(ApiError::not_json)?;
+        Self::from_value(value).map_err(ApiError::fields)
+    }
+
+    fn from_value(value: &RawValue) -> Result<Self, FieldErrors> {
+        let mut errors = FieldErrors::default();
+        if let Value::Object(text) = Value::of(value.get()) {
+            match serde_json::from_str(text) {
+                Ok(values) => return Ok(Self { values, errors }),
+                // A key with half a surrogate pair is the one thing that only this second reading sees.
+                Err(error) => errors.add(FieldErrors::NON_FIELD, format!("Invalid data: {error}.")),
+            }
+        } else {
+            let found = Value::of(value.get()).type_name();
+            let message = format!("Invalid data. Expected a dictionary, but got {found}.");
+            errors.add(FieldErrors::NON_FIELD, message);
+        }
+        Err(errors)
+    }
+
+    /// Text: trimmed, and not blank unless [`Field::blank`] says so.
+    pub(crate) fn text(&mut self, name: &'static str) -> Field<'_, Text> {
+        self.field(name, Text::default())
+    }
+
+    /// A whole number.
+    pub(crate) fn integer(&mut self, name: &'static str) -> Field<'_, Integer> {
+        self.field(name, Integer::default())
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&mut self, name: &'static str) -> Field<'_, Boolean> {
+        self.field(name, Boolean)
+    }
+
+    /// A price.
+    pub(crate) fn money(&mut self, name: &'static str) -> Field<'_, Price> {
+        self.field(name, Price)
+    }
+
+    /// A calendar date.
+    pub(crate) fn date(&mut self, name: &'static str) -> Field<'_, Date> {
+        self.field(name, Date)
+    }
+
+    /// The id of something else; whether that exists is the handler's to find out ([`no_such_object`]).
+    pub(crate) fn id<T: FromStr<Err = NotAnId>>(&mut self, name: &'static str) -> Field<'_, Id<T>> {
+        self.field(name, Id::default())
+    }
+
+    /// One of the texts that `T` parses.
+    pub(crate) fn choice<T: FromStr>(&mut self, name: &'static str) -> Field<'_, Choice<T>> {
+        self.field(name, Choice::default())
+    }
+
+    /// A JSON object, kept as its text, of at most this many bytes.
+    pub(crate) fn object(&mut self, name: &'static str, max_bytes: usize) -> Field<'_, Object> {
+        self.field(name, Object::of_at_most(max_bytes))
+    }
+
+    /// The fields of an object within, or None if it was left out. `read` asks for them and must not finish.
+    pub(crate) fn nested<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let value = self.values.get(name)?;
+        if let Value::Null = Value::of(value.get()) {
+            self.errors.add(name, NULL);
+            return None;
+        }
+        match Self::from_value(value) {
+            Ok(mut fields) => {
+                let result = read(&mut fields);
+                self.errors.add_nested(name, fields.errors);
+                Some(result)
+            }
+            Err(errors) => {
+                self.errors.add_nested(name, errors);
+                None
+            }
+        }
+    }
+
+    /// Adds a message about a field that the handler found wrong.
+    pub(crate) fn error(&mut self, name: &str, message: impl Into<String>) {
+        self.errors.add(name, message);
+    }
+
+    /// Adds a message about several fields together.
+    pub(crate) fn non_field_error(&mut self, message: impl Into<String>) {
+        self.errors.add(FieldErrors::NON_FIELD, message);
+    }
+
+    /// Whether this field was refused already.
+    pub(crate) fn refused(&self, name: &str) -> bool {
+        self.errors.concern(name)
+    }
+
+    /// The error to answer with if any field was refused. Nothing that was read may be used before.
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
+        self.errors.into_result()
+    }
+
+    /// [`Fields::finish`] for a value of a type that has no placeholder: an id, a choice.
+    pub(crate) fn finish_with<T>(self, value: Option<T>) -> Result<T, ApiError> {
+        self.finish()?;
+        // Required and without a message, so it is there.
+        value.ok_or_else(ApiError::internal)
+    }
+
+    fn field<R>(&mut self, name: &'static str, rule: R) -> Field<'_, R> {
+        Field { fields: self, name, rule }
+    }
+}
+
+/// The message about an id of nothing that the caller may name.
+pub(crate) fn no_such_object(id: impl std::fmt::Display) -> String {
+    format!("Invalid pk \"{id}\" - object does not exist.")
+}
+
+fn is_nested_too_deeply(json: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// A value as it was sent.
+#[derive(Debug)]
+pub(crate) enum Value<'a> {
+    Null,
+    Bool(bool),
+    /// Its digits, as written.
+    Number(&'a str),
+    /// None if the text cannot exist in UTF-8: half a surrogate pair.
+    Text(Option<Cow<'a, str>>),
+    List,
+    /// Its JSON.
+    Object(&'a str),
+}
+
+impl<'a> Value<'a> {
+    /// Sorts the text of one valid JSON value.
+    fn of(json: &'a str) -> Self {
+        match json.as_bytes().first() {
+            Some(b'n') => Self::Null,
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            Some(b'"') => Self::Text(match json[1..].strip_suffix('"') {
+                Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
+                _ => serde_json::from_str::<String>(json).ok().map(Cow::Owned),
+            }),
+            Some(b'[') => Self::List,
+            Some(b'{') => Self::Object(json),
+            _ => Self::Number(json),
+        }
+    }
+
+    /// The name of its type in the messages that Python clients know.
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "NoneType",
+            Self::Bool(_) => "bool",
+            Self::Number(digits) if digits.contains(['.', 'e', 'E']) => "float",
+            Self::Number(_) => "int",
+            Self::Text(_) => "str",
+            Self::List => "list",
+            Self::Object(_) => "dict",
+        }
+    }
+
+    /// The text of a string or a number: what fields accept that take either.
+    fn digits(&self) -> Option<&str> {
+        match self {
+            Self::Number(digits) => Some(digits),
+            Self::Text(Some(text)) => Some(text.trim()),
+            _ => None,
+        }
+    }
+}
+
+/// What a kind of field accepts.
+pub(crate) trait Rule {
+    /// What a good value becomes.
+    type Output;
+    /// The value, or what is wrong with it. Never called with null.
+    fn read(&self, value: Value<'_>) -> Result<Self::Output, Vec<String>>;
+}
+
+/// A field that was asked for; its last method says whether it may be left out.
+#[derive(Debug)]
+#[must_use = "nothing is checked until it is said whether the field may be left out"]
+pub(crate) struct Field<'f, R> {
+    fields: &'f mut Fields,
+    name: &'static str,
+    rule: R,
+}
+
+enum Found<T> {
+    Missing,
+    Null,
+    Refused,
+    Good(T),
+}
+
+impl<R: Rule> Field<'_, R> {
+    fn find(&mut self) -> Found<R::Output> {
+        let Some(value) = self.fields.values.get(self.name) else { return Found::Missing };
+        let value = Value::of(value.get());
+        if let Value::Null = value {
+            return Found::Null;
+        }
+        match self.rule.read(value) {
+            Ok(good) => Found::Good(good),
+            Err(messages) => {
+                for message in messages {
+                    self.fields.errors.add(self.name, message);
+                }
+                Found::Refused
+            }
+        }
+    }
+
+    /// It must be there. If it is not good, a placeholder stands in for it until [`Fields::finish`].
+    pub(crate) fn required(self) -> R::Output
+    where
+        R::Output: Default,
+    {
+        self.required_if(true).unwrap_or_default()
+    }
+
+    /// It may be left out: None.
+    pub(crate) fn optional(self) -> Option<R::Output> {
+        self.required_if(false)
+    }
+
+    /// It may be left out: this value.
+    pub(crate) fn or(self, default: R::Output) -> R::Output {
+        self.optional().unwrap_or(default)
+    }
+
+    /// It must be there if so said, as in a PUT; may be left out of a PATCH: None. What is refused is None as well.
+    pub(crate) fn required_if(mut self, required: bool) -> Option<R::Output> {
+        let message = match self.find() {
+            Found::Good(value) => return Some(value),
+            Found::Refused => return None,
+            Found::Missing if !required => return None,
+            Found::Missing => REQUIRED,
+            Found::Null => NULL,
+        };
+        self.fields.errors.add(self.name, message);
+        None
+    }
+
+    /// It may be left out (None) or null (Some(None)).
+    pub(crate) fn nullable(mut self) -> Option<Option<R::Output>> {
+        match self.find() {
+            Found::Good(value) => Some(Some(value)),
+            Found::Null => Some(None),
+            Found::Missing | Found::Refused => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What every request passes on its way in and out, and what the route table is completed with.
+//!
+//! [`Front`] is the outermost hoop. It puts the state into the depot, gives the request its id and its span, holds it to
+//! its deadline, catches its panic, and sees to it that whatever comes out is JSON with the headers that every response
+//! carries. It is one hoop because each costs a boxed future.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use salvo::compression::{Compression, CompressionLevel};
+use salvo::cors::{Any, Cors, CorsHandler};
+use salvo::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use salvo::routing::{FilterInfo, FlowCtrl, filters};
+use salvo::{Depot, Handler, Request, Response, Router, async_trait};
+use tracing::Instrument;
+
+use crate::Api;
+use crate::error::ApiError;
+
+/// How long a request may take altogether; an actor's own deadlines are shorter.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Smaller bodies gain nothing by compression.
+const LEAST_COMPRESSED: usize = 1024;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The outermost hoop.
+pub(crate) struct Front {
+    api: Arc<Api>,
+}
+
+impl Front {
+    pub(crate) fn new(api: Arc<Api>) -> Self {
+        Self { api }
+    }
+}
+
+#[async_trait]
+impl Handler for Front {
+    async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
+        let request_id = request_id(req);
+        depot.insert_typed(self.api.clone());
+        // The query is left out: it may hold a token.
+        let span = tracing::info_span!(
+            "request",
+            request.id = request_id.to_str().unwrap_or_default(),
+            http.method = req.method().as_str(),
+            url.path = req.uri().path(),
+        );
+        async {
+            let work = AssertUnwindSafe(ctrl.call_next(req, depot, res)).catch_unwind();
+            match tokio::time::timeout(DEADLINE, work).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => {
+                    tracing::error!("a handler panicked");
+                    ApiError::internal().render(res);
+                }
+                Err(_) => {
+                    tracing::warn!("a request passed its deadline");
+                    ApiError::deadline_passed().render(res);
+                }
+            }
+            tracing::debug!(http.status = res.status_code.map(|status| status.as_u16()), "answered");
+        }
+        .instrument(span)
+        .await;
+        finish(req, res, request_id);
+    }
+}
+
+/// The client's request id if it is a sane one, or a new one.
+fn request_id(req: &Request) -> HeaderValue {
+    let is_sane = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    req.headers().get(&X_REQUEST_ID).filter(is_sane).cloned().unwrap_or_else(|| {
+        let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let mut buffer = uuid::Uuid::encode_buffer();
+        HeaderValue::from_str(id.simple().encode_lower(&mut buffer)).expect("hexadecimal digits")
+    })
+}
+
+fn finish(req: &Request, res: &mut Response, request_id: HeaderValue) {
+    let status = res.status_code.unwrap_or(StatusCode::OK);
+    let is_error = status.is_client_error() || status.is_server_error();
+    if is_error && (res.body.is_none() || res.body.is_error()) {
+        ApiError::of_status(status).render(res);
+    }
+    if req.method() == Method::HEAD
+        && !res.headers().contains_key(header::CONTENT_LENGTH)
+        && let Some(length) = res.body.size().filter(|_| !res.body.is_none())
+    {
+        res.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    let headers = res.headers_mut();
+    headers.insert(X_REQUEST_ID, request_id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+}
+
+/// Compresses what is large enough and not compressed yet, at the fast end of each algorithm.
+pub(crate) fn compression() -> Compression {
+    Compression::new()
+        .disable_all()
+        .enable_zstd(CompressionLevel::Precise(1))
+        .enable_brotli(CompressionLevel::Precise(4))
+        .enable_gzip(CompressionLevel::Precise(4))
+        .min_length(LEAST_COMPRESSED)
+}
+
+/// Lets scripts of these origins call; `*` is any. None without origins, when browsers refuse by themselves.
+pub(crate) fn cors(origins: &[String]) -> Option<CorsHandler> {
+    if origins.is_empty() {
+        return None;
+    }
+    let cors = Cors::new()
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+            Method::OPTIONS,
+        ])
+        .allow_headers(vec![
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "if-match",
+            "if-none-match",
+            "x-request-id",
+        ])
+        .expose_headers(vec![
+            "etag",
+            "idempotent-replayed",
+            "retry-after",
+            "www-authenticate",
+            "x-request-id",
+        ])
+        .max_age(Duration::from_hours(1));
+    let cors = if origins.iter().any(|origin| origin == "*") {
+        cors.allow_origin(Any)
+    } else {
+        cors.allow_origin(origins.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    Some(cors.into_handler())
+}
+
+/// Completes the route table: at every path with methods, `HEAD` where there is `GET`, `OPTIONS`, and for every other
+/// method 405 with `Allow`. All methods of a path must be children of the same router.
+pub(crate) fn complete(mut router: Router) -> Router {
+    let served: Vec<Method> = router.routers.iter().filter_map(method_of).collect();
+    router.routers = router.routers.into_iter().map(complete).collect();
+    if served.is_empty() {
+        return router;
+    }
+    let mut allow = served.clone();
+    if served.contains(&Method::GET) && !served.contains(&Method::HEAD) {
+        let get = router.routers.iter().find(|child| method_of(child) == Some(Method::GET));
+        let (goal, hoops) = get.map_or_else(Default::default, |get| (get.goal.clone(), get.hoops.clone()));
+        let mut head = Router::with_filter(filters::head());
+        (head.goal, head.hoops) = (goal, hoops);
+        router = router.push(head);
+        allow.push(Method::HEAD);
+    }
+    allow.push(Method::OPTIONS);
+    let allow: Vec<_> = allow.iter().map(Method::as_str).collect();
+    let allow = HeaderValue::from_str(&allow.join(", ")).expect("names of methods");
+    router.options(Options { allow: allow.clone() }).push(Router::new().goal(NotAllowed { allow }))
+}
+
+/// The method of a router that is nothing but one method of its parent's path.
+fn method_of(router: &Router) -> Option<Method> {
+    match router.filters.as_slice() {
+        [filter] if router.goal.is_some() => match filter.info() {
+            FilterInfo::Method(method) => Some(method),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+struct Options {
+    allow: HeaderValue,
+}
+
+#[async_trait]
+impl Handler for Options {
+    async fn handle(&self, _req: &mut Request, _depot: &mut Depot, res: &mut Response, _ctrl: &mut FlowCtrl) {
+        res.headers_mut().insert(header::ALLOW, self.allow.clone());
+        res.status_code(StatusCode::NO_CONTENT);
+    }
+}
+
+struct NotAllowed {
+    allow: HeaderValue,
+}
+
+#[async_trait]
+impl Handler for NotAllowed {
+    async fn handle(&self, req: &mut Request, _depot: &mut Depot, res: &mut Response, _ctrl: &mut FlowCtrl) {
+        ApiError::method_not_allowed(req.method().as_str(), self.allow.clone()).render(res);
+    }
+}
