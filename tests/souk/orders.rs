@@ -91,9 +91,7 @@ async fn an_order_needs_no_body_and_refuses_a_bad_one() {
         ("shipping_address", json!(["x"])),
         ("shipping_address", json!("a\u{0}")),
         ("phone", json!({ "number": 1 })),
-        ("phone", json!("1".repeat(5_000))),
         ("notes", json!(true)),
-        ("notes", json!("n".repeat(500_000))),
     ] {
         let mut body = json!({ "shipping_address": "a" });
         body[field] = value;
