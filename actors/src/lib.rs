@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod keeper;
+mod session;
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use ractor::{ActorRef, Message, RpcReplyPort};
 
 use souk_store::StoreError;
 use souk_store::ledger::Refusal;
+
+pub use session::{Attached, Delivery, Ended, SessionCounts, Sessions, SocketLimits};
 
 /// Why an actor did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,490 @@
+//! Notification sessions: who is connected, and how every event reaches every socket once and in order.
+//!
+//! One `Session` actor a connected user holds that user's sockets; it does no input or output, so that it never waits.
+//! It ends when the last socket leaves. `SessionKeeper` starts sessions and owns them. Everybody else holds
+//! [`Sessions`]: the edge attaches sockets, the ledger tells events after their commit.
+//!
+//! Why nothing is missed or doubled. A user's events are numbered without gaps and are in the database before they are
+//! told. A socket has a cursor, the number of the last event that it delivered, and delivers nothing but number
+//! cursor + 1 (see [`Attached`]). A session pushes a told event to the live sockets whose next one it is, passes over
+//! numbers that they have had, and puts a socket that would have a gap back to reading from the database. A socket joins
+//! first and reads then: what was committed before the read is in the rows, and what came later has been told to
+//! the session that it joined; when it asks to go live, it is sent back to the rows if the session knows of more.
+//!
+//! So an event that is told late, twice, out of order or not at all delays delivery at most: a live socket
+//! looks at the rows once a minute of its own accord. A session that panics costs its sockets a new join; the keeper
+//! itself, if it ends, takes all sessions with it, and all sockets join anew.
+
+mod attached;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, MessagingErr, RpcReplyPort, SupervisionEvent};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use souk_store::Db;
+use souk_store::model::{Event, EventId, UserId};
+
+pub use self::attached::{Attached, Delivery};
+
+use crate::keeper::{Child, Seat};
+use crate::{Refused, ask};
+
+/// How many events may wait for a socket that takes none.
+const QUEUE: usize = 256;
+/// How many sockets read from the database at one time: those who come back after an outage must not take it from
+/// everybody else.
+const READERS: usize = 4;
+/// How long joining a session may take.
+const JOIN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How many sockets there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketLimits {
+    /// In all.
+    pub total: usize,
+    /// Of one user.
+    pub per_user: usize,
+}
+
+impl Default for SocketLimits {
+    fn default() -> Self {
+        Self { total: 20_000, per_user: 20 }
+    }
+}
+
+/// Why a socket gets no more events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The server shuts down; another one, or this one later, goes on where it ended.
+    ShuttingDown,
+    /// Too many events waited for this socket. It can come back with the last number that it saw.
+    TooSlow,
+    /// Events could not be read for too long. It can come back with the last number that it saw.
+    Unavailable,
+    /// The account that opened the socket may not hold it any longer.
+    Deactivated,
+}
+
+/// What there is at the moment, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Sockets that are attached.
+    pub sockets: usize,
+    /// Users who hold them.
+    pub sessions: usize,
+    /// Sockets given up because they were too slow, since the start.
+    pub too_slow: u64,
+}
+
+/// By this handle sockets are attached and events are told. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions(Arc<Shared>);
+
+struct Shared {
+    db: Db,
+    limits: SocketLimits,
+    seat: Seat<KeeperMessage>,
+    /// The session of each connected user. Only the keeper adds; a session takes itself out before it ends.
+    registry: DashMap<UserId, ActorRef<Message>>,
+    /// A permit for each socket.
+    room: Arc<Semaphore>,
+    /// A permit for each socket that reads from the database.
+    readers: Semaphore,
+    draining: watch::Sender<bool>,
+    /// Sockets on the events of somebody else than their holder.
+    watchers: AtomicUsize,
+    too_slow: AtomicU64,
+}
+
+impl Sessions {
+    /// A handle whose actors are started by [`Sessions::child`].
+    pub(crate) fn new(db: Db, limits: SocketLimits) -> Self {
+        Self(Arc::new(Shared {
+            db,
+            limits,
+            seat: Seat::empty(),
+            registry: DashMap::new(),
+            room: Arc::new(Semaphore::new(limits.total)),
+            readers: Semaphore::new(READERS),
+            draining: watch::Sender::new(false),
+            watchers: AtomicUsize::new(0),
+            too_slow: AtomicU64::new(0),
+        }))
+    }
+
+    pub(crate) fn child(&self) -> Child {
+        let sessions = self.clone();
+        Child::new("session keeper", &self.0.seat, move || (SessionKeeper, sessions.clone()))
+    }
+
+    /// Attaches a socket that `viewer` holds to the events of `user`: those after number `from`, or without it those
+    /// that come from now on. A number beyond the newest counts as the newest.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] if there are as many sockets as there may be, [`Refused::Unavailable`] if the
+    /// server shuts down, or the actors or the database are away. It answers within seconds.
+    pub async fn attach(
+        &self,
+        user: UserId,
+        viewer: UserId,
+        from: Option<EventId>,
+    ) -> Result<Attached, Refused> {
+        Attached::new(self.clone(), user, viewer, from).await
+    }
+
+    /// Tells events to those who are connected. To be called after the commit, in rising order for each user; an
+    /// event that is told again, late or out of order does no harm.
+    pub fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            let Some(session) = self.0.registry.get(&event.user_id).map(|entry| entry.clone()) else {
+                continue;
+            };
+            // A session that has just ended has no sockets: whoever joins the next one reads this event.
+            drop(session.cast(Message::Tell(Arc::new(event))));
+        }
+    }
+
+    /// Ends every socket that `viewer` holds, whosever events it is on.
+    pub fn close_user(&self, viewer: UserId, why: Ended) {
+        // A session that has just ended has no sockets; one that begins now is for the edge to judge, which looks at
+        // the account again once its socket is attached.
+        if let Some(session) = self.0.registry.get(&viewer).map(|entry| entry.clone()) {
+            drop(session.cast(Message::Close { viewer, why }));
+        }
+        if self.0.watchers.load(Ordering::SeqCst) > 0 {
+            for session in self.0.registry.iter().filter(|entry| *entry.key() != viewer) {
+                drop(session.cast(Message::Close { viewer, why }));
+            }
+        }
+    }
+
+    /// The users whose events sockets are on.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserId> {
+        self.0.registry.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Ends every socket and refuses new ones; returns when they are gone or `grace` is over, with the number left.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        self.0.draining.send_replace(true);
+        let all = u32::try_from(self.0.limits.total).unwrap_or(u32::MAX);
+        match tokio::time::timeout(grace, self.0.room.acquire_many(all)).await {
+            Ok(_) => 0,
+            Err(_) => self.counts().sockets,
+        }
+    }
+
+    /// What there is at the moment.
+    #[must_use]
+    pub fn counts(&self) -> SessionCounts {
+        SessionCounts {
+            sockets: self.0.limits.total - self.0.room.available_permits(),
+            sessions: self.0.registry.len(),
+            too_slow: self.0.too_slow.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Joins the session of `user`, which is started if need be.
+    async fn join(&self, user: UserId, viewer: UserId) -> Result<Link, Refused> {
+        // A session that ends refuses once; by then it is out of the registry, and the next try finds a new one.
+        for _ in 0..8 {
+            let message = |reply| KeeperMessage::Join { user, viewer, reply };
+            match ask(self.0.seat.get(), JOIN_DEADLINE, message).await {
+                Ok(Joined::Link(link)) => return Ok(link),
+                Ok(Joined::Full) => return Err(Refused::Busy),
+                Ok(Joined::Leaving) => {}
+                // It ended before it answered, so nobody is attached to it.
+                Err(Refused::Uncertain) => return Err(Refused::Unavailable),
+                Err(refused) => return Err(refused),
+            }
+        }
+        Err(Refused::Unavailable)
+    }
+}
+
+impl Shared {
+    /// Takes a session out of the registry unless another has taken its place.
+    fn forget(&self, user: UserId, session: ActorId) {
+        self.registry.remove_if(&user, |_, present| present.get_id() == session);
+    }
+}
+
+/// The answer to a wish to join.
+enum Joined {
+    Link(Link),
+    /// The user holds as many sockets as one may.
+    Full,
+    /// This session is about to end: ask again.
+    Leaving,
+}
+
+/// A socket's end of its place in a session. Dropping it, also in an answer that nobody waits for, leaves the session.
+struct Link {
+    session: ActorRef<Message>,
+    socket: SocketId,
+    end: oneshot::Receiver<Ended>,
+    queue: mpsc::Receiver<Push>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        drop(self.session.cast(Message::Leave(self.socket)));
+    }
+}
+
+/// From a session to a socket.
+enum Push {
+    /// The answer to [`Message::GoLive`]: what follows the cursor comes by this queue from now on.
+    Live,
+    /// There is more in the database; nothing comes by this queue until the socket asks to go live again.
+    Behind,
+    Event(Arc<Event>),
+}
+
+type SocketId = u64;
+
+enum KeeperMessage {
+    Join { user: UserId, viewer: UserId, reply: RpcReplyPort<Joined> },
+}
+
+/// Starts sessions. It adds to the registry before the first socket joins, so that no event passes by in between.
+struct SessionKeeper;
+
+struct KeeperState {
+    sessions: Sessions,
+    /// Whose session each actor is, to tidy up after one that failed.
+    users: HashMap<ActorId, UserId>,
+}
+
+impl Actor for SessionKeeper {
+    type Msg = KeeperMessage;
+    type State = KeeperState;
+    type Arguments = Sessions;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<KeeperMessage>,
+        sessions: Sessions,
+    ) -> Result<KeeperState, ActorProcessingErr> {
+        // The sessions of a keeper before this one ended with it.
+        sessions.0.registry.clear();
+        Ok(KeeperState { sessions, users: HashMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<KeeperMessage>,
+        KeeperMessage::Join { user, viewer, mut reply }: KeeperMessage,
+        state: &mut KeeperState,
+    ) -> Result<(), ActorProcessingErr> {
+        let shared = &state.sessions.0;
+        while !reply.is_closed() {
+            let present = shared.registry.get(&user).map(|entry| entry.clone());
+            let session = if let Some(session) = present {
+                session
+            } else {
+                let arguments = (state.sessions.clone(), user);
+                let (session, _ends) =
+                    Actor::spawn_linked(None, Session, arguments, myself.get_cell()).await?;
+                state.users.insert(session.get_id(), user);
+                shared.registry.insert(user, session.clone());
+                session
+            };
+            match session.cast(Message::Join { viewer, reply }) {
+                Err(MessagingErr::SendErr(Message::Join { reply: back, .. })) => {
+                    shared.forget(user, session.get_id());
+                    reply = back;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<KeeperMessage>,
+        event: SupervisionEvent,
+        state: &mut KeeperState,
+    ) -> Result<(), ActorProcessingErr> {
+        let who = match &event {
+            SupervisionEvent::ActorTerminated(who, _, _) => who,
+            SupervisionEvent::ActorFailed(who, _) => who,
+            _ => return Ok(()),
+        };
+        let Some(user) = state.users.remove(&who.get_id()) else { return Ok(()) };
+        state.sessions.0.forget(user, who.get_id());
+        if let SupervisionEvent::ActorFailed(_, error) = event {
+            // Not started again from here: its sockets join a new one.
+            tracing::error!(user.id = %user, %error, "a session failed");
+        }
+        Ok(())
+    }
+}
+
+enum Message {
+    Join {
+        viewer: UserId,
+        reply: RpcReplyPort<Joined>,
+    },
+    /// All up to this number was delivered to the socket.
+    GoLive(SocketId, EventId),
+    Tell(Arc<Event>),
+    Close {
+        viewer: UserId,
+        why: Ended,
+    },
+    Leave(SocketId),
+    #[cfg(test)]
+    Panic,
+}
+
+struct Session;
+
+struct Socket {
+    viewer: UserId,
+    /// The number of the last event pushed, while the socket is live.
+    live: Option<EventId>,
+    /// Before `queue`, so that a socket that finds its queue closed finds out why.
+    end: oneshot::Sender<Ended>,
+    queue: mpsc::Sender<Push>,
+}
+
+struct SessionState {
+    sessions: Sessions,
+    user: UserId,
+    sockets: HashMap<SocketId, Socket>,
+    last_socket: SocketId,
+    /// The highest number heard of; all up to it are in the database.
+    newest: EventId,
+    leaving: bool,
+}
+
+impl Actor for Session {
+    type Msg = Message;
+    type State = SessionState;
+    type Arguments = (Sessions, UserId);
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        (sessions, user): Self::Arguments,
+    ) -> Result<SessionState, ActorProcessingErr> {
+        Ok(SessionState {
+            sessions,
+            user,
+            sockets: HashMap::new(),
+            last_socket: 0,
+            newest: EventId(0),
+            leaving: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut SessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Join { viewer, reply } => state.join(&myself, viewer, reply),
+            Message::GoLive(socket, cursor) => state.go_live(socket, cursor),
+            Message::Tell(event) => state.tell(&event),
+            Message::Close { viewer, why } => {
+                for (_, socket) in state.sockets.extract_if(|_, socket| socket.viewer == viewer) {
+                    socket.close(why);
+                }
+            }
+            Message::Leave(socket) => drop(state.sockets.remove(&socket)),
+            #[cfg(test)]
+            Message::Panic => panic!("as the test wishes"),
+        }
+        if state.sockets.is_empty() && !state.leaving {
+            // Out of the registry before the drain: whoever was sent here before that is told to ask again.
+            state.leaving = true;
+            state.sessions.0.forget(state.user, myself.get_id());
+            myself.drain()?;
+        }
+        Ok(())
+    }
+}
+
+impl SessionState {
+    fn join(&mut self, myself: &ActorRef<Message>, viewer: UserId, reply: RpcReplyPort<Joined>) {
+        if reply.is_closed() {
+            return;
+        }
+        let answer = if self.leaving {
+            Joined::Leaving
+        } else if self.sockets.len() >= self.sessions.0.limits.per_user {
+            Joined::Full
+        } else {
+            self.last_socket += 1;
+            let (end, ended) = oneshot::channel();
+            let (queue, queued) = mpsc::channel(QUEUE);
+            self.sockets.insert(self.last_socket, Socket { viewer, live: None, end, queue });
+            let session = myself.clone();
+            Joined::Link(Link { session, socket: self.last_socket, end: ended, queue: queued })
+        };
+        // An answer that nobody takes is dropped, and a link in it leaves again.
+        drop(reply.send(answer));
+    }
+
+    fn go_live(&mut self, id: SocketId, cursor: EventId) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let behind = self.newest > cursor;
+        self.newest = self.newest.max(cursor);
+        socket.live = (!behind).then_some(cursor);
+        if socket.queue.try_send(if behind { Push::Behind } else { Push::Live }).is_err() {
+            self.give_up(id);
+        }
+    }
+
+    fn tell(&mut self, event: &Arc<Event>) {
+        self.newest = self.newest.max(event.id);
+        let mut stuck = Vec::new();
+        for (id, socket) in &mut self.sockets {
+            let push = match socket.live {
+                Some(cursor) if event.id.0 == cursor.0 + 1 => {
+                    socket.live = Some(event.id);
+                    Push::Event(Arc::clone(event))
+                }
+                Some(cursor) if event.id > cursor => {
+                    socket.live = None;
+                    Push::Behind
+                }
+                // It has had this one, or will read it.
+                _ => continue,
+            };
+            if socket.queue.try_send(push).is_err() {
+                stuck.push(*id);
+            }
+        }
+        for id in stuck {
+            self.give_up(id);
+        }
+    }
+
+    /// Ends a socket, and only that one, whose queue takes no more.
+    fn give_up(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.remove(&id) else { return };
+        // Closed by the other side: its word that it leaves is under way.
+        if !socket.queue.is_closed() {
+            self.sessions.0.too_slow.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(user.id = %self.user, "a socket took its events too slowly");
+            socket.close(Ended::TooSlow);
+        }
+    }
+}
+
+impl Socket {
+    fn close(self, why: Ended) {
+        // A socket that has gone needs no reason.
+        drop(self.end.send(why));
+    }
+}
