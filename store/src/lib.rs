@@ -15,6 +15,7 @@ pub mod events;
 pub mod ledger;
 pub mod model;
 pub mod orders;
+pub mod sample;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
