@@ -13,8 +13,14 @@
 
 #![warn(missing_docs)]
 
+mod cart;
+mod invalidation;
 mod keeper;
+mod ledger;
 mod session;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 use std::time::Duration;
 
@@ -24,7 +30,14 @@ use ractor::{ActorRef, Message, RpcReplyPort};
 use souk_store::StoreError;
 use souk_store::ledger::Refusal;
 
+pub use cart::{Carts, Checkout};
+pub use invalidation::Invalidator;
+pub use ledger::{Ledger, Levels, Load};
 pub use session::{Attached, Delivery, Ended, SessionCounts, Sessions, SocketLimits};
+pub use tree::{Handles, Tree};
+
+/// How long a drain may take; what is queued then is given up.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why an actor did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +57,21 @@ pub enum Refused {
     /// The books say no.
     #[error("refused by the ledger")]
     Books(Refusal),
+    /// There are fewer units than the cart's line would hold.
+    #[error("only {available} in stock")]
+    TooFew {
+        /// How many there are.
+        available: i64,
+    },
+    /// The cart has as many lines as it can.
+    #[error("the cart is full")]
+    CartFull,
+    /// The cart has no such line.
+    #[error("no such cart item")]
+    NoSuchItem,
+    /// The product was deleted a moment ago.
+    #[error("no such product")]
+    ProductGone,
 }
 
 impl From<StoreError> for Refused {

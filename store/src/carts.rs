@@ -1,14 +1,19 @@
 //! Carts as rows. The user's cart actor alone calls this; across nodes the row's version decides who was first.
 //!
 //! A change is stored only if the cart still has the version that the caller knows; otherwise it is
-//! [`CartMoved`] and the caller loads it again. The ledger empties the cart of an order that it places.
+//! [`NotEdited::Moved`] and the caller loads it again. The ledger empties the cart of an order that it places.
 
 use crate::db::{Db, StoreError, read, statements, transaction};
 use crate::model::{Cart, CartId, CartItemId, CartLine, ProductId, Timestamp, UserId};
 
-/// The cart has another version than the caller knows, or what was to be put in is gone. Nothing was stored.
+/// Why a change was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CartMoved;
+pub enum NotEdited {
+    /// The cart has another version than the caller knows.
+    Moved,
+    /// There is no such product any more.
+    ProductGone,
+}
 
 /// A change of one cart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +61,13 @@ pub async fn load(db: &Db, user: UserId) -> Result<Cart, StoreError> {
 /// Stores one change and gives the cart as it is then.
 ///
 /// # Errors
-/// Any [`StoreError`]; [`CartMoved`] inside `Ok`.
-pub async fn edit(db: &Db, cart: &Cart, edit: CartEdit) -> Result<Result<Cart, CartMoved>, StoreError> {
+/// Any [`StoreError`]; [`NotEdited`] inside `Ok`.
+pub async fn edit(db: &Db, cart: &Cart, edit: CartEdit) -> Result<Result<Cart, NotEdited>, StoreError> {
     let now = Timestamp::now();
     let line = transaction!(db, tx => {
         let bumped = sqlx::query(BUMP.on(db)).bind(cart.id).bind(cart.version).bind(now).execute(&mut *tx).await?;
         if bumped.rows_affected() == 0 {
-            return Ok(Err(CartMoved));
+            return Ok(Err(NotEdited::Moved));
         }
         match edit {
             CartEdit::Put(product, quantity) => {
@@ -72,8 +77,8 @@ pub async fn edit(db: &Db, cart: &Cart, edit: CartEdit) -> Result<Result<Cart, C
                     .bind(quantity)
                     .fetch_optional(&mut *tx)
                     .await?;
-                // The product was deleted a moment ago; the bump alone does no harm.
-                Ok(id.map_or(Err(CartMoved), |id| Ok(Some(id.0))))
+                // The version has risen all the same: the caller's cart held the product's line, which is gone.
+                Ok(id.map_or(Err(NotEdited::ProductGone), |id| Ok(Some(id.0))))
             }
             CartEdit::Remove(item) => {
                 sqlx::query(REMOVE.on(db)).bind(cart.id).bind(item).execute(&mut *tx).await?;

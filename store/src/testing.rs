@@ -3,7 +3,9 @@
 use tempfile::TempDir;
 
 use crate::db::{Db, StoreError, transaction};
-use crate::model::{Event, EventId, EventKind, Money, OrderId, OrderStatus, Timestamp, UserId};
+use crate::model::{
+    CategoryId, Event, EventId, EventKind, Money, OrderId, OrderStatus, Timestamp, UserId, fold,
+};
 
 /// An SQLite file of its own in a folder of its own, removed when dropped.
 #[derive(Debug)]
@@ -55,6 +57,26 @@ impl TestDb {
             .await?;
             Ok(id)
         })
+    }
+
+    /// An active category of this name.
+    ///
+    /// # Panics
+    /// If the database refuses it.
+    pub async fn category(&self, name: &str) -> CategoryId {
+        transaction!(&self.db, tx => {
+            let (id,): (CategoryId,) = sqlx::query_as(
+                "insert into categories (name, name_folded, created_at, updated_at) values ($1, $2, $3, $3) \
+                 returning id",
+            )
+            .bind(name)
+            .bind(fold(name))
+            .bind(Timestamp::now())
+            .fetch_one(tx)
+            .await?;
+            Ok(id)
+        })
+        .expect("a new category")
     }
 
     /// Stores the next `count` events of a user, as the ledger would, and gives them back.

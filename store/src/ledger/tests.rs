@@ -16,33 +16,8 @@ struct Shop {
 impl Shop {
     async fn open() -> Self {
         let test = TestDb::create().await;
-        let (category,): (CategoryId,) = transaction!(&test.db, tx => {
-            Ok(sqlx::query_as(
-                "insert into categories (name, name_folded, created_at, updated_at) \
-                 values ('Lamps', 'lamps', $1, $1) returning id",
-            )
-            .bind(Timestamp::now())
-            .fetch_one(tx)
-            .await?)
-        })
-        .unwrap();
+        let category = test.category("Lamps").await;
         Self { test, category }
-    }
-
-    async fn user(&self) -> UserId {
-        let name = Uuid::new_v4().to_string();
-        let (id,): (UserId,) = transaction!(&self.test.db, tx => {
-            Ok(sqlx::query_as(
-                "insert into users (email, email_folded, username, username_folded, password_hash, date_joined) \
-                 values ($1, $1, $1, $1, '', $2) returning id",
-            )
-            .bind(name)
-            .bind(Timestamp::now())
-            .fetch_one(tx)
-            .await?)
-        })
-        .unwrap();
-        id
     }
 
     async fn one(&self, work: Work) -> Outcome {
@@ -71,7 +46,7 @@ impl Shop {
     }
 
     async fn cart(&self, lines: &[(ProductId, i64)]) -> (UserId, Cart) {
-        let user = self.user().await;
+        let user = self.test.user().await;
         (user, self.fill(user, lines).await)
     }
 
@@ -251,7 +226,7 @@ async fn cancelling_puts_stock_back_once_and_each_step_is_told_once() {
     assert_eq!(first.events[0].id, EventId(1));
 
     let cancel = |owner| Work::Step(StepOrder { order_id: order, to: OrderStatus::Cancelled, owner });
-    let stranger = shop.user().await;
+    let stranger = shop.test.user().await;
     assert_eq!(shop.one(cancel(Some(stranger))).await.map(|_| ()), Err(Refusal::OrderNotFound));
     let works = [cancel(Some(user)), cancel(None), cancel(None)];
     let second = commit(&shop.test.db, Uuid::new_v4(), &works).await.unwrap();

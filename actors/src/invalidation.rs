@@ -1,0 +1,118 @@
+//! The invalidator: whoever changed something says so here, and whoever remembers it forgets it.
+//!
+//! [`Invalidator::forget`] is called after the commit and before the answer. This node's cache forgets before it
+//! returns, so that no read that begins after the answer sees what was before. What else follows from a change (the
+//! sockets of a deactivated user are closed) is done by the actor, which merges what comes in while it works. If it
+//! fails it is started again, and then looks at everybody who is connected, since what it had merged went with it.
+
+use std::collections::HashSet;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use souk_store::Db;
+use souk_store::cache::{Cache, Key};
+use souk_store::model::UserId;
+
+use crate::keeper::{Child, Seat};
+use crate::session::{Ended, Sessions};
+
+/// By this handle anybody says what has changed. Cheap to clone.
+#[derive(Clone)]
+pub struct Invalidator {
+    cache: Cache,
+    seat: Seat<Message>,
+}
+
+enum Message {
+    Changed(Vec<Key>),
+    /// Deal with all that was gathered: cast by the actor to itself, so that it lands behind what is queued.
+    Flush,
+}
+
+impl Invalidator {
+    pub(crate) fn new(cache: Cache) -> Self {
+        Self { cache, seat: Seat::empty() }
+    }
+
+    pub(crate) fn child(&self, db: &Db, sessions: &Sessions) -> Child {
+        let actor =
+            InvalidatorActor { db: db.clone(), cache: self.cache.clone(), sessions: sessions.clone() };
+        Child::new("invalidator", &self.seat, move || (actor.clone(), ()))
+    }
+
+    /// Makes this node forget `keys` before it returns, and tells whoever else must know.
+    pub fn forget(&self, keys: &[Key]) {
+        if keys.is_empty() {
+            return;
+        }
+        self.cache.forget(keys);
+        if let Some(actor) = self.seat.get() {
+            // If it has just ended, it looks at everybody when it is back.
+            drop(actor.cast(Message::Changed(keys.to_vec())));
+        }
+    }
+
+    /// Waits until all that was said so far has been dealt with, then ends the actor.
+    pub(crate) async fn drain(&self) {
+        if let Some(actor) = self.seat.get() {
+            drop(actor.drain_and_wait(Some(crate::DRAIN_DEADLINE)).await);
+        }
+    }
+}
+
+#[derive(Clone)]
+struct InvalidatorActor {
+    db: Db,
+    cache: Cache,
+    sessions: Sessions,
+}
+
+impl Actor for InvalidatorActor {
+    type Msg = Message;
+    type State = HashSet<Key>;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Message>, (): ()) -> Result<HashSet<Key>, ActorProcessingErr> {
+        let connected: HashSet<_> = self.sessions.users().into_iter().map(Key::User).collect();
+        if !connected.is_empty() {
+            myself.cast(Message::Flush)?;
+        }
+        Ok(connected)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        gathered: &mut HashSet<Key>,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Changed(keys) => {
+                if gathered.is_empty() {
+                    // Refused while the actor drains; then nobody is connected any more.
+                    drop(myself.cast(Message::Flush));
+                }
+                gathered.extend(keys);
+            }
+            Message::Flush => {
+                for key in std::mem::take(gathered) {
+                    if let Key::User(user) = key {
+                        self.close_if_inactive(user).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl InvalidatorActor {
+    /// A deactivated user's sockets end at once, as his tokens do.
+    async fn close_if_inactive(&self, user: UserId) -> Result<(), ActorProcessingErr> {
+        let active = self.cache.user(&self.db, user).await?.is_some_and(|user| user.is_active);
+        if !active {
+            self.sessions.close_user(user, Ended::Deactivated);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,446 @@
+//! The stock ledger: the one actor of this node that takes orders and every other change of stock.
+//!
+//! The first work in an empty batch makes it cast `Commit` to itself, which lands behind all that is queued; while a
+//! commit is under way the next batch gathers in the mailbox. That is group commit without a timer: alone a work waits
+//! for nobody, under load a batch grows to what came during the last commit, at most [`MOST_WORKS`].
+//!
+//! After a commit: memory (levels, caches), then the answers, then the events to the sessions. A batch that was
+//! certainly rolled back is answered with a refusal; if the fault lies in one of its works, each is done alone, so that
+//! only that one is refused. If a commit's outcome is unknown it is looked up; if that fails too, the callers hear
+//! that nobody knows, and the actor restarts and forgets what it remembers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use souk_store::cache::Key;
+use souk_store::ledger::{
+    self, Batch, CommitError, Done, NewProduct, PlaceOrder, ProductChange, StepOrder, StockMove, Work,
+};
+use souk_store::model::{Level, OrderId, OrderStatus, Product, ProductId, UserId};
+use souk_store::{Db, StoreError};
+
+use crate::invalidation::Invalidator;
+use crate::keeper::{Child, Seat};
+use crate::session::Sessions;
+use crate::{Refused, ask};
+
+/// The most works of one batch: more makes a commit longer without making it cheaper.
+const MOST_WORKS: usize = 1_024;
+/// The most works that wait or are under way; one more is refused as [`Refused::Busy`].
+const ADMISSIONS: usize = 4_096;
+/// How long a caller waits for an answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a commit without an answer is looked for before the callers hear that nobody knows.
+const SETTLE_WITHIN: Duration = Duration::from_secs(2);
+/// How often rows that have served their time are deleted.
+const PRUNE_EVERY: Duration = Duration::from_mins(10);
+
+/// How many there are of each product that was moved since the start; of the others the database's row is true.
+///
+/// Of a row and a level, the one with the higher version is the newer. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Levels(Arc<LevelTable>);
+
+#[derive(Default)]
+struct LevelTable {
+    levels: DashMap<ProductId, Level>,
+    epoch: AtomicU64,
+}
+
+impl Levels {
+    /// The level of a product, if it was moved since the start.
+    #[must_use]
+    pub fn get(&self, product: ProductId) -> Option<Level> {
+        self.0.levels.get(&product).map(|level| *level)
+    }
+
+    /// Rises whenever any level changes: while it stays, so do all levels.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch.load(Ordering::Acquire)
+    }
+
+    /// Lays the live level over a row that may have grown old.
+    pub fn lay_over(&self, product: &mut Product) {
+        if let Some(level) = self.get(product.id).filter(|level| level.version > product.version) {
+            product.stock = level.stock;
+            product.version = level.version;
+        }
+    }
+
+    fn set(&self, levels: &[(ProductId, Level)]) {
+        for (product, level) in levels {
+            let mut entry = self.0.levels.entry(*product).or_insert(*level);
+            if entry.version < level.version {
+                *entry = *level;
+            }
+        }
+        if !levels.is_empty() {
+            self.0.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn clear(&self) {
+        self.0.levels.clear();
+        self.0.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// By this handle works are given to the ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    seat: Seat<Message>,
+    admissions: Arc<Semaphore>,
+    levels: Levels,
+}
+
+/// What the ledger did since the start, for those who watch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Works that wait or are under way.
+    pub admitted: usize,
+    /// The most that there can be.
+    pub most: usize,
+}
+
+enum Message {
+    Submit(Box<Submission>),
+    /// Commit what was gathered.
+    Commit,
+    #[cfg(test)]
+    Panic,
+}
+
+struct Submission {
+    work: Work,
+    answer: Answer,
+}
+
+/// A caller who waits. The admission goes back when this is dropped, whatever became of the work.
+struct Answer {
+    reply: RpcReplyPort<Result<Done, Refused>>,
+    _admission: OwnedSemaphorePermit,
+}
+
+impl Answer {
+    fn give(self, outcome: Result<Done, Refused>) {
+        // A caller who has gone can look it up.
+        drop(self.reply.send(outcome));
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            seat: Seat::empty(),
+            admissions: Arc::new(Semaphore::new(ADMISSIONS)),
+            levels: Levels::default(),
+        }
+    }
+
+    pub(crate) fn child(&self, db: &Db, invalidator: &Invalidator, sessions: &Sessions) -> Child {
+        let actor = LedgerActor {
+            db: db.clone(),
+            levels: self.levels.clone(),
+            invalidator: invalidator.clone(),
+            sessions: sessions.clone(),
+        };
+        Child::new("stock ledger", &self.seat, move || (actor.clone(), ()))
+    }
+
+    /// The live levels.
+    #[must_use]
+    pub fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// How full it is.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { admitted: ADMISSIONS - self.admissions.available_permits(), most: ADMISSIONS }
+    }
+
+    /// Places an order. Only the user's cart calls this: it makes sure that no two are under way for one user.
+    pub(crate) async fn place(&self, order: PlaceOrder) -> Result<Done, Refused> {
+        self.submit(Work::Place(order)).await
+    }
+
+    /// Moves an order to a status; `owner` restricts it to that user's orders.
+    ///
+    /// # Errors
+    /// `OrderNotFound`, `WrongStep` or `StockIs` as [`Refused::Books`]; any other [`Refused`].
+    pub async fn step_order(
+        &self,
+        order_id: OrderId,
+        to: OrderStatus,
+        owner: Option<UserId>,
+    ) -> Result<(), Refused> {
+        self.submit(Work::Step(StepOrder { order_id, to, owner })).await.map(drop)
+    }
+
+    /// Creates a product, with a first movement for its stock.
+    ///
+    /// # Errors
+    /// `SkuTaken` or `CategoryNotFound` as [`Refused::Books`]; any other [`Refused`].
+    pub async fn create_product(&self, new: NewProduct) -> Result<Product, Refused> {
+        self.submit_for_product(Work::Create(Box::new(new))).await
+    }
+
+    /// Changes a product; with `if_version` only if it still has that version.
+    ///
+    /// # Errors
+    /// `ProductNotFound`, `ProductChanged`, `SkuTaken` or `CategoryNotFound` as [`Refused::Books`]; any other
+    /// [`Refused`].
+    pub async fn change_product(
+        &self,
+        product: ProductId,
+        change: ProductChange,
+        if_version: Option<i64>,
+    ) -> Result<Product, Refused> {
+        self.submit_for_product(Work::Change(product, Box::new(change), if_version)).await
+    }
+
+    /// Moves or sets a product's stock.
+    ///
+    /// # Errors
+    /// `ProductNotFound` or `StockIs` as [`Refused::Books`]; any other [`Refused`].
+    pub async fn move_stock(&self, product: ProductId, stock_move: StockMove) -> Result<Product, Refused> {
+        self.submit_for_product(Work::Move(product, stock_move)).await
+    }
+
+    /// Deletes a product; with `if_version` only if it still has that version.
+    ///
+    /// # Errors
+    /// `ProductNotFound` or `ProductChanged` as [`Refused::Books`]; any other [`Refused`].
+    pub async fn delete_product(&self, product: ProductId, if_version: Option<i64>) -> Result<(), Refused> {
+        self.submit(Work::Delete(product, if_version)).await.map(drop)
+    }
+
+    async fn submit_for_product(&self, work: Work) -> Result<Product, Refused> {
+        match self.submit(work).await? {
+            Done::Product(product) => Ok(*product),
+            done => {
+                tracing::error!(?done, "the ledger answered a product's work with something else");
+                Err(Refused::Fault)
+            }
+        }
+    }
+
+    async fn submit(&self, work: Work) -> Result<Done, Refused> {
+        let admission = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| Refused::Busy)?;
+        ask(self.seat.get(), DEADLINE, |reply| {
+            Message::Submit(Box::new(Submission { work, answer: Answer { reply, _admission: admission } }))
+        })
+        .await?
+    }
+
+    #[cfg(test)]
+    pub(crate) fn panic(&self) {
+        if let Some(actor) = self.seat.get() {
+            drop(actor.cast(Message::Panic));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn take_all_admissions(&self) -> OwnedSemaphorePermit {
+        let all = u32::try_from(ADMISSIONS).expect("a small number");
+        Arc::clone(&self.admissions).try_acquire_many_owned(all).expect("nothing is under way")
+    }
+
+    /// Commits what is queued, answers it, and ends the actor.
+    pub(crate) async fn drain(&self) {
+        if let Some(actor) = self.seat.get() {
+            drop(actor.drain_and_wait(Some(crate::DRAIN_DEADLINE)).await);
+        }
+    }
+}
+
+#[derive(Clone)]
+struct LedgerActor {
+    db: Db,
+    levels: Levels,
+    invalidator: Invalidator,
+    sessions: Sessions,
+}
+
+struct State {
+    gathered: Vec<Submission>,
+    pruned: Instant,
+}
+
+impl Actor for LedgerActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, _myself: ActorRef<Message>, (): ()) -> Result<State, ActorProcessingErr> {
+        // After a restart nobody knows what the last batch did. The caches first: with the levels gone, a row that
+        // was cached before a sale would otherwise show for a moment.
+        self.invalidator.forget(&[Key::Catalogue, Key::Categories]);
+        self.levels.clear();
+        Ok(State { gathered: Vec::new(), pruned: Instant::now() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Submit(submission) => {
+                if state.gathered.is_empty() {
+                    // While the actor drains, this is refused, and the end of the drain commits instead.
+                    drop(myself.cast(Message::Commit));
+                }
+                state.gathered.push(*submission);
+                if state.gathered.len() >= MOST_WORKS {
+                    self.commit(std::mem::take(&mut state.gathered)).await?;
+                }
+            }
+            Message::Commit => {
+                self.commit(std::mem::take(&mut state.gathered)).await?;
+                self.prune(state).await;
+            }
+            #[cfg(test)]
+            Message::Panic => panic!("asked to"),
+        }
+        Ok(())
+    }
+
+    /// What a drain leaves gathered is committed too.
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Message>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        self.commit(std::mem::take(&mut state.gathered)).await
+    }
+}
+
+impl LedgerActor {
+    async fn commit(&self, submissions: Vec<Submission>) -> Result<(), ActorProcessingErr> {
+        // Work that nobody waits for any more is not done.
+        let waiting = submissions.into_iter().filter(|submission| !submission.answer.reply.is_closed());
+        let (works, answers): (Vec<Work>, Vec<Answer>) =
+            waiting.map(|submission| (submission.work, submission.answer)).unzip();
+        if works.is_empty() {
+            return Ok(());
+        }
+        match self.commit_together(&works).await {
+            Ok(batch) => self.publish(batch, answers),
+            Err(Lost::Aborted(error @ StoreError::Unavailable(_))) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    batch.works = works.len(),
+                    "a batch was refused"
+                );
+                answers.into_iter().for_each(|answer| answer.give(Err(Refused::Unavailable)));
+            }
+            Err(Lost::Aborted(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    batch.works = works.len(),
+                    "a batch was rolled back"
+                );
+                self.commit_apart(works, answers).await?;
+            }
+            Err(Lost::Unknown) => return Err(nobody_knows(answers)),
+        }
+        Ok(())
+    }
+
+    /// One work of the batch is at fault: each is done alone, so that only that one is refused.
+    async fn commit_apart(&self, works: Vec<Work>, answers: Vec<Answer>) -> Result<(), ActorProcessingErr> {
+        let alone = works.len() == 1;
+        for (work, answer) in works.into_iter().zip(answers) {
+            if alone {
+                answer.give(Err(Refused::Fault));
+                continue;
+            }
+            match self.commit_together(std::slice::from_ref(&work)).await {
+                Ok(batch) => self.publish(batch, vec![answer]),
+                Err(Lost::Aborted(StoreError::Unavailable(_))) => answer.give(Err(Refused::Unavailable)),
+                Err(Lost::Aborted(error)) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, ?work, "a work cannot be done");
+                    answer.give(Err(Refused::Fault));
+                }
+                Err(Lost::Unknown) => return Err(nobody_knows(vec![answer])),
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction, its outcome known or found out.
+    async fn commit_together(&self, works: &[Work]) -> Result<Batch, Lost> {
+        let id = Uuid::new_v4();
+        match ledger::commit(&self.db, id, works).await {
+            Ok(batch) => Ok(batch),
+            Err(CommitError::Aborted(error)) => Err(Lost::Aborted(error)),
+            Err(CommitError::Unknown(batch, error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, batch.id = %id, "a commit was not answered");
+                let until = Instant::now() + SETTLE_WITHIN;
+                loop {
+                    match ledger::settle(&self.db, id).await {
+                        Ok(true) => return Ok(*batch),
+                        Ok(false) => return Err(Lost::Aborted(certain(error))),
+                        Err(_) if Instant::now() < until => {
+                            tokio::time::sleep(Duration::from_millis(50)).await
+                        }
+                        Err(_) => return Err(Lost::Unknown),
+                    }
+                }
+            }
+        }
+    }
+
+    /// It is on disk: memory first, then the answers, then everybody else.
+    fn publish(&self, batch: Batch, answers: Vec<Answer>) {
+        self.levels.set(&batch.levels);
+        self.invalidator.forget(&batch.forget);
+        for (outcome, answer) in batch.outcomes.into_iter().zip(answers) {
+            answer.give(outcome.map_err(Refused::Books));
+        }
+        if !batch.events.is_empty() {
+            self.sessions.tell(batch.events);
+        }
+    }
+
+    async fn prune(&self, state: &mut State) {
+        if state.pruned.elapsed() >= PRUNE_EVERY {
+            state.pruned = Instant::now();
+            if let Err(error) = ledger::prune(&self.db).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted");
+            }
+        }
+    }
+}
+
+/// Why a batch did not come to stand.
+enum Lost {
+    /// It was rolled back.
+    Aborted(StoreError),
+    /// It stands or not.
+    Unknown,
+}
+
+/// The loss of a connection, now that it is known that nothing was stored.
+fn certain(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Uncertain(source) => StoreError::Unavailable(source),
+        error => error,
+    }
+}
+
+fn nobody_knows(answers: Vec<Answer>) -> ActorProcessingErr {
+    let works = answers.len();
+    answers.into_iter().for_each(|answer| answer.give(Err(Refused::Uncertain)));
+    format!("the outcome of a batch of {works} is unknown").into()
+}

@@ -1,0 +1,79 @@
+//! The tree of actors: the order in which they start and end.
+
+use ractor::{Actor, ActorRef};
+
+use souk_store::Db;
+use souk_store::cache::Cache;
+
+use crate::DRAIN_DEADLINE;
+use crate::cart::Carts;
+use crate::invalidation::Invalidator;
+use crate::keeper::{Instruction, Keeper};
+use crate::ledger::Ledger;
+use crate::session::{Sessions, SocketLimits};
+
+/// By these everybody outside reaches the actors. Cheap to clone.
+#[derive(Clone)]
+pub struct Handles {
+    /// Orders' steps and every change of a product.
+    pub ledger: Ledger,
+    /// Carts and checkout.
+    pub carts: Carts,
+    /// The sockets of connected users.
+    pub sessions: Sessions,
+    /// Who must forget what.
+    pub invalidator: Invalidator,
+}
+
+/// The running actors. They end with [`Tree::drain`].
+pub struct Tree {
+    keeper: ActorRef<Instruction>,
+    handles: Handles,
+}
+
+/// An actor could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the actors could not be started")]
+pub struct NotStarted(#[source] ractor::SpawnErr);
+
+impl Tree {
+    /// Starts all actors over an open, migrated database; `limits` bound the sockets.
+    ///
+    /// # Errors
+    /// [`NotStarted`] if one of them ends while it starts.
+    pub async fn start(db: &Db, cache: &Cache, limits: SocketLimits) -> Result<Self, NotStarted> {
+        let sessions = Sessions::new(db.clone(), limits);
+        let invalidator = Invalidator::new(cache.clone());
+        let ledger = Ledger::new();
+        let carts = Carts::new(db, &ledger);
+        let children = vec![
+            sessions.child(),
+            invalidator.child(db, &sessions),
+            ledger.child(db, &invalidator, &sessions),
+            carts.child(),
+        ];
+        let (keeper, _ends) = Actor::spawn(None, Keeper, children).await.map_err(NotStarted)?;
+        Ok(Self { keeper, handles: Handles { ledger, carts, sessions, invalidator } })
+    }
+
+    /// The handles by which the actors are reached.
+    #[must_use]
+    pub fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    /// Ends all actors once they have done what is queued: checkouts, then the books, then the sockets are told to
+    /// go, then what has changed is passed on. Call it when no request is under way any more.
+    pub async fn drain(self) {
+        // If the keeper has ended already, so have its children.
+        drop(self.keeper.cast(Instruction::LetEnd));
+        self.handles.carts.drain().await;
+        self.handles.ledger.drain().await;
+        let left = self.handles.sessions.drain(DRAIN_DEADLINE).await;
+        if left > 0 {
+            tracing::warn!(sockets = left, "some sockets did not close in time");
+        }
+        self.handles.invalidator.drain().await;
+        drop(self.keeper.stop_and_wait(None, Some(DRAIN_DEADLINE)).await);
+    }
+}
