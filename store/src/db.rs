@@ -382,6 +382,7 @@ mod tests {
     /// A file's statements are listed here when it is made.
     const STATEMENTS: &[&[Statement]] = &[
         crate::accounts::STATEMENTS,
+        crate::audit::STATEMENTS,
         crate::carts::STATEMENTS,
         crate::events::STATEMENTS,
         crate::ledger::STATEMENTS,

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod accounts;
+pub mod audit;
 mod bulk;
 pub mod cache;
 pub mod carts;
