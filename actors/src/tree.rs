@@ -1,5 +1,7 @@
 //! The tree of actors: the order in which they start and end.
 
+use std::fmt;
+
 use ractor::{Actor, ActorRef};
 
 use souk_store::Db;
@@ -23,6 +25,12 @@ pub struct Handles {
     pub sessions: Sessions,
     /// Who must forget what.
     pub invalidator: Invalidator,
+}
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handles").field("ledger", &self.ledger.load()).finish_non_exhaustive()
+    }
 }
 
 /// The running actors. They end with [`Tree::drain`].

@@ -11,7 +11,9 @@ use salvo::http::{HeaderValue, StatusCode, header};
 use salvo::{Depot, Request, Response, Writer, async_trait};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use souk_actors::Refused;
 use souk_store::StoreError;
+use souk_store::ledger::Refusal;
 
 /// Seconds after which a client may try again when the service is over capacity or its database is away.
 const RETRY_AFTER: u64 = 1;
@@ -255,6 +257,53 @@ impl From<StoreError> for ApiError {
             StoreError::Fault(_) | StoreError::Migration(_) | StoreError::Url(_) => {
                 tracing::error!(error = chain(&error), "a request failed in the database");
                 Self::internal()
+            }
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Busy => Self::over_capacity(),
+            Refused::Unavailable => Self::unavailable("Not available at the moment. Try again later."),
+            Refused::Uncertain => {
+                Self::unavailable("It is not known whether this was done. Look before you try again.")
+            }
+            Refused::Fault => Self::internal(),
+            Refused::Books(refusal) => refusal.into(),
+            Refused::TooFew { available } => {
+                Self::field("quantity", format!("Only {available} available in stock."))
+            }
+            Refused::CartFull => {
+                let most = souk_store::model::MAX_CART_LINES;
+                Self::field(
+                    FieldErrors::NON_FIELD,
+                    format!("A cart holds at most {most} different products."),
+                )
+            }
+            Refused::NoSuchItem => Self::not_found(),
+            Refused::ProductGone => Self::field("product_id", "This product is no longer there."),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::CartEmpty => Self::bad_request("Cart is empty."),
+            Refusal::CartMoved => Self::unavailable("The cart is being changed elsewhere. Try again."),
+            Refusal::OutOfStock(missing) => Self::conflict("Insufficient stock.").with("items", missing),
+            Refusal::KeyReused => {
+                Self::unprocessable("This Idempotency-Key was used before with another request body.")
+            }
+            Refusal::OrderNotFound | Refusal::ProductNotFound => Self::not_found(),
+            Refusal::WrongStep(wrong) => Self::field("status", wrong.to_string()),
+            Refusal::ProductChanged => Self::precondition_failed(),
+            Refusal::SkuTaken => Self::field("sku", "product with this sku already exists."),
+            Refusal::CategoryNotFound => Self::field("category", "This category is no longer there."),
+            Refusal::StockIs(stock) => {
+                Self::conflict("The stock level does not allow this.").with("stock", stock)
             }
         }
     }

@@ -145,6 +145,11 @@ pub(crate) fn base_url(req: &Request) -> String {
     format!("{}://{host}", req.scheme())
 }
 
+/// The absolute URL of an uploaded image, which is known by its path under the media root.
+pub(crate) fn media_url(base: &str, path: Option<&str>) -> Option<String> {
+    path.map(|path| format!("{base}/media/{path}"))
+}
+
 /// The client's address.
 pub(crate) fn client_address(req: &Request) -> Option<IpAddr> {
     req.remote_addr().ip()

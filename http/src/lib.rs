@@ -19,6 +19,7 @@ mod extract;
 mod fields;
 mod hoops;
 mod ops;
+mod orders;
 mod page;
 mod query;
 mod reply;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use salvo::{Router, Service};
+use souk_actors::Handles;
 use souk_store::Db;
 use souk_store::cache::Cache;
 
@@ -64,6 +66,7 @@ impl fmt::Debug for Settings {
 pub struct Api {
     pub(crate) db: Db,
     pub(crate) cache: Cache,
+    pub(crate) handles: Handles,
     pub(crate) tokens: Tokens,
     pub(crate) tickets: Tickets,
     pub(crate) settings: Settings,
@@ -71,12 +74,20 @@ pub struct Api {
 }
 
 impl Api {
-    /// The state over an open database and the cache in front of it.
+    /// The state over an open database, the cache in front of it, and the running actors.
     #[must_use]
-    pub fn new(db: Db, cache: Cache, settings: Settings) -> Self {
+    pub fn new(db: Db, cache: Cache, handles: Handles, settings: Settings) -> Self {
         let tokens =
             Tokens::new(&settings.secret_key, settings.access_token_life, settings.refresh_token_life);
-        Self { db, cache, tokens, tickets: Tickets::default(), settings, closing: AtomicBool::new(false) }
+        Self {
+            db,
+            cache,
+            handles,
+            tokens,
+            tickets: Tickets::default(),
+            settings,
+            closing: AtomicBool::new(false),
+        }
     }
 
     /// From now on `/readyz` says no, so that load balancers send nobody any more. The first step down.
@@ -101,5 +112,8 @@ pub fn service(api: &Arc<Api>) -> Service {
 
 /// Every route. Nested by area, hot ones first: the forty-first sibling costs microseconds.
 fn routes() -> Router {
-    Router::new().push(Router::with_path("api").get(ops::index)).push(ops::routes())
+    Router::new()
+        .push(Router::with_path("api").get(ops::index).push(orders::routes()))
+        .push(Router::with_path("auth/api").push(orders::own_routes()))
+        .push(ops::routes())
 }

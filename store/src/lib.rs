@@ -5,7 +5,7 @@
 
 #![warn(missing_docs)]
 
-pub mod accounts;
+mod accounts;
 pub mod audit;
 mod bulk;
 pub mod cache;
