@@ -1,17 +1,462 @@
-//! Accounts: reading them by id.
+//! Accounts and their logins as rows: who there is, what their password hashes to, which refresh tokens live.
+//!
+//! Called by the HTTP crate and the command line. Emails and usernames are unique without regard to case; that one is
+//! taken is an answer ([`Taken`]), also when two take it at once. Whoever changes an account forgets
+//! [`crate::cache::Key::User`] after the call and before answering.
+//!
+//! A login is a *family* of refresh tokens, of which the newest alone lives; see [`rotate`].
 
-use crate::db::{Db, StoreError, read, statements};
-use crate::model::{User, UserId};
+use chrono::NaiveDate;
+use uuid::Uuid;
+
+use crate::db::{Db, StoreError, read, statements, transaction};
+use crate::model::{Timestamp, User, UserId, fold};
+
+/// The columns of [`User`].
+macro_rules! user_columns {
+    () => {
+        "id, email, username, first_name, last_name, phone, address, date_of_birth, is_admin, is_active, \
+         date_joined, last_login, bio, avatar, preferences"
+    };
+}
+
+/// Which users a list holds: `$1` and `$2` as in [`UserFilter`], `$3` the words as a JSON array.
+macro_rules! user_filter {
+    (sqlite) => {
+        "where ($1 is null or is_active = $1) and ($2 is null or is_admin = $2) and not exists ( \
+             select 1 from json_each($3) as word where instr(email_folded || ' ' || username_folded || ' ' || \
+                 lower(first_name) || ' ' || lower(last_name), word.value) = 0)"
+    };
+    (postgres) => {
+        "where ($1 is null or is_active = $1) and ($2 is null or is_admin = $2) and not exists ( \
+             select 1 from jsonb_array_elements_text($3::jsonb) as word where strpos(email_folded || ' ' || \
+                 username_folded || ' ' || lower(first_name) || ' ' || lower(last_name), word) = 0)"
+    };
+}
 
 statements! {
-    FIND: "select id, email, username, first_name, last_name, phone, address, date_of_birth, is_admin, is_active, \
-           date_joined, last_login, bio, avatar, preferences from users where id = $1";
+    FIND: concat!("select ", user_columns!(), " from users where id = $1");
+    FIND_BY_EMAIL: concat!("select ", user_columns!(), ", password_hash from users where email_folded = $1");
+    FIND_PASSWORD: "select password_hash from users where id = $1";
+    TAKEN: "select coalesce(max(case when email_folded = $1 then 1 else 0 end), 0) = 1 as email, \
+            coalesce(max(case when username_folded = $2 then 1 else 0 end), 0) = 1 as username \
+            from users where (email_folded = $1 or username_folded = $2) and id <> $3";
+    CREATE: concat!(
+        "insert into users (email, email_folded, username, username_folded, password_hash, first_name, last_name, \
+             phone, address, date_of_birth, is_admin, date_joined) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing returning ",
+        user_columns!()
+    );
+    CHANGE: concat!(
+        "update users set email = coalesce($2, email), email_folded = coalesce($3, email_folded), \
+             username = coalesce($4, username), username_folded = coalesce($5, username_folded), \
+             first_name = coalesce($6, first_name), last_name = coalesce($7, last_name), phone = coalesce($8, phone), \
+             address = coalesce($9, address), date_of_birth = case when $10 then $11 else date_of_birth end, \
+             bio = coalesce($12, bio), preferences = coalesce($13, preferences) \
+         where id = $1 and not exists (select 1 from users as other \
+             where other.id <> $1 and (other.email_folded = $3 or other.username_folded = $5)) returning ",
+        user_columns!()
+    );
+    SET_PASSWORD: "update users set password_hash = $2 where id = $1";
+    LIST:
+        sqlite concat!("select ", user_columns!(), " from users ", user_filter!(sqlite), " order by id limit $4 offset $5"),
+        postgres
+            concat!("select ", user_columns!(), " from users ", user_filter!(postgres), " order by id limit $4 offset $5");
+    COUNT:
+        sqlite concat!("select count(*) from users ", user_filter!(sqlite)),
+        postgres concat!("select count(*) from users ", user_filter!(postgres));
+    /// The rows that make up the rule that one active admin must stay; locked, so that two changes at once queue here.
+    ACTIVE_ADMINS:
+        sqlite "select id from users where is_admin and is_active order by id",
+        postgres "select id from users where is_admin and is_active order by id for update";
+    SWITCH: concat!(
+        "update users set is_active = coalesce($2, is_active), is_admin = coalesce($3, is_admin) where id = $1 returning ",
+        user_columns!()
+    );
+    /// Makes nothing for an account that was deactivated a moment ago.
+    CREATE_FAMILY: "insert into refresh_families (id, user_id, current_token, expires_at) \
+                    select $1, id, $3, $4 from users where id = $2 and is_active";
+    LOGGED_IN: "update users set last_login = $2 where id = $1";
+    DROP_EXPIRED: "delete from refresh_families where id in \
+                   (select id from refresh_families where expires_at < $1 order by expires_at limit 64)";
+    ROTATE: "update refresh_families set current_token = $4, expires_at = $5 \
+             where id = $1 and user_id = $2 and current_token = $3 and revoked_at is null \
+             and exists (select 1 from users where users.id = refresh_families.user_id and users.is_active)";
+    REVOKE: "update refresh_families set revoked_at = $3 where id = $1 and user_id = $2 and revoked_at is null";
+    REVOKE_ALL: "update refresh_families set revoked_at = $2 where user_id = $1 and revoked_at is null";
+    IS_CURRENT: "select 1 from refresh_families join users on users.id = refresh_families.user_id \
+                 where refresh_families.id = $1 and user_id = $2 and current_token = $3 and revoked_at is null and is_active";
+}
+
+/// An account to be made.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are those of the contract's user")]
+pub struct NewAccount {
+    pub email: String,
+    pub username: String,
+    /// The password's hash, as PHC text.
+    pub password_hash: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub phone: String,
+    pub address: String,
+    pub date_of_birth: Option<NaiveDate>,
+    pub is_admin: bool,
+}
+
+/// A change of an account by its owner: None leaves a field as it is.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are those of the contract's user")]
+pub struct AccountChange {
+    pub email: Option<String>,
+    pub username: Option<String>,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub phone: Option<String>,
+    pub address: Option<String>,
+    /// `Some(None)` clears it.
+    pub date_of_birth: Option<Option<NaiveDate>>,
+    pub bio: Option<String>,
+    pub preferences: Option<String>,
+}
+
+/// Which of an account's unique names another one has already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+#[expect(missing_docs, reason = "the fields are the names")]
+pub struct Taken {
+    pub email: bool,
+    pub username: bool,
+}
+
+impl Taken {
+    /// Whether either is.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.email || self.username
+    }
+}
+
+/// An account with its password's hash.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Credentials {
+    /// The account.
+    #[sqlx(flatten)]
+    pub user: User,
+    /// The password's hash, as PHC text.
+    pub password_hash: String,
+}
+
+/// Which users a list holds.
+#[derive(Clone, Debug, Default)]
+pub struct UserFilter {
+    /// Every blank-separated word occurs in the email, the username or a name. Names are compared without regard to the
+    /// case of ASCII letters only.
+    pub search: Option<String>,
+    /// Only those who are, or are not.
+    pub is_active: Option<bool>,
+    /// Only those who are, or are not.
+    pub is_admin: Option<bool>,
+}
+
+/// What became of an admin's change of someone's switches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// It is done; this is the account now.
+    Done(Box<User>),
+    /// Nothing was done: no active admin would be left.
+    LastAdmin,
+    /// There is no such account.
+    NotThere,
+}
+
+/// A refresh token as the store knows it: which login it descends from, and its own id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshToken {
+    /// Whose it is.
+    pub user: UserId,
+    /// The login.
+    pub family: Uuid,
+    /// The token.
+    pub id: Uuid,
 }
 
 /// The account with this id.
 ///
 /// # Errors
 /// If the database does not answer.
-pub(crate) async fn find(db: &Db, id: UserId) -> Result<Option<User>, StoreError> {
+pub async fn find(db: &Db, id: UserId) -> Result<Option<User>, StoreError> {
     Ok(read!(db, pool => sqlx::query_as(FIND.on(db)).bind(id).fetch_optional(pool).await)?)
 }
+
+/// The account with this email, in any case, with its password's hash.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn find_by_email(db: &Db, email: &str) -> Result<Option<Credentials>, StoreError> {
+    Ok(read!(db, pool => sqlx::query_as(FIND_BY_EMAIL.on(db)).bind(fold(email)).fetch_optional(pool).await)?)
+}
+
+/// The hash of a user's password.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn password_hash(db: &Db, id: UserId) -> Result<Option<String>, StoreError> {
+    let row: Option<(String,)> =
+        read!(db, pool => sqlx::query_as(FIND_PASSWORD.on(db)).bind(id).fetch_optional(pool).await)?;
+    Ok(row.map(|row| row.0))
+}
+
+/// Which of these names an account other than `except` has.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn taken(
+    db: &Db,
+    email: &str,
+    username: &str,
+    except: Option<UserId>,
+) -> Result<Taken, StoreError> {
+    let nobody = UserId(0);
+    Ok(read!(db, pool => sqlx::query_as(TAKEN.on(db))
+        .bind(fold(email))
+        .bind(fold(username))
+        .bind(except.unwrap_or(nobody))
+        .fetch_one(pool)
+        .await)?)
+}
+
+/// Makes an account.
+///
+/// # Errors
+/// Any [`StoreError`]; [`Taken`] inside `Ok`.
+pub async fn create(db: &Db, new: &NewAccount) -> Result<Result<User, Taken>, StoreError> {
+    let created: Option<User> = transaction!(db, tx => {
+        Ok(sqlx::query_as(CREATE.on(db))
+            .bind(&new.email)
+            .bind(fold(&new.email))
+            .bind(&new.username)
+            .bind(fold(&new.username))
+            .bind(&new.password_hash)
+            .bind(&new.first_name)
+            .bind(&new.last_name)
+            .bind(&new.phone)
+            .bind(&new.address)
+            .bind(new.date_of_birth)
+            .bind(new.is_admin)
+            .bind(Timestamp::now())
+            .fetch_optional(&mut *tx)
+            .await?)
+    })?;
+    match created {
+        Some(user) => Ok(Ok(user)),
+        None => Ok(Err(taken(db, &new.email, &new.username, None).await?)),
+    }
+}
+
+/// Changes an account. None if there is no such account.
+///
+/// # Errors
+/// Any [`StoreError`]; [`Taken`] inside `Ok`.
+pub async fn change(
+    db: &Db,
+    id: UserId,
+    change: &AccountChange,
+) -> Result<Result<Option<User>, Taken>, StoreError> {
+    let changed: Result<Option<User>, StoreError> = transaction!(db, tx => {
+        Ok(sqlx::query_as(CHANGE.on(db))
+            .bind(id)
+            .bind(&change.email)
+            .bind(change.email.as_deref().map(fold))
+            .bind(&change.username)
+            .bind(change.username.as_deref().map(fold))
+            .bind(&change.first_name)
+            .bind(&change.last_name)
+            .bind(&change.phone)
+            .bind(&change.address)
+            .bind(change.date_of_birth.is_some())
+            .bind(change.date_of_birth.flatten())
+            .bind(&change.bio)
+            .bind(&change.preferences)
+            .fetch_optional(&mut *tx)
+            .await?)
+    });
+    match changed {
+        Ok(Some(user)) => return Ok(Ok(Some(user))),
+        // Taken by another connection between the check and the write, which Postgres allows.
+        Ok(None) | Err(StoreError::Duplicate(_)) => {}
+        Err(error) => return Err(error),
+    }
+    // Nobody has an empty name, so what is not changed is not found taken.
+    let (email, username) = (change.email.as_deref(), change.username.as_deref());
+    let taken = taken(db, email.unwrap_or_default(), username.unwrap_or_default(), Some(id)).await?;
+    Ok(if taken.any() { Err(taken) } else { Ok(None) })
+}
+
+/// Stores the hash of a new password and kills every refresh token of the user.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn set_password(db: &Db, id: UserId, password_hash: &str) -> Result<(), StoreError> {
+    transaction!(db, tx => {
+        sqlx::query(SET_PASSWORD.on(db)).bind(id).bind(password_hash).execute(&mut *tx).await?;
+        sqlx::query(REVOKE_ALL.on(db)).bind(id).bind(Timestamp::now()).execute(&mut *tx).await?;
+        Ok(())
+    })
+}
+
+/// One page of the users that `filter` lets through, by id, and how many there are in all.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn list(
+    db: &Db,
+    filter: &UserFilter,
+    limit: i64,
+    offset: i64,
+) -> Result<(Vec<User>, i64), StoreError> {
+    let folded = fold(filter.search.as_deref().unwrap_or_default());
+    let words: Vec<_> = folded.split_whitespace().collect();
+    let words = serde_json::to_string(&words).unwrap_or_else(|_| "[]".to_owned());
+    let (count,): (i64,) = read!(db, pool => sqlx::query_as(COUNT.on(db))
+        .bind(filter.is_active)
+        .bind(filter.is_admin)
+        .bind(&words)
+        .fetch_one(pool)
+        .await)?;
+    let users = read!(db, pool => sqlx::query_as(LIST.on(db))
+        .bind(filter.is_active)
+        .bind(filter.is_admin)
+        .bind(&words)
+        .bind(limit)
+        .bind(offset)
+        .fetch_all(pool)
+        .await)?;
+    Ok((users, count))
+}
+
+/// Switches an account on or off, or its rights; whoever is switched off loses all refresh tokens. The last active
+/// admin stays one, also when two admins are at it at once.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn switch(
+    db: &Db,
+    id: UserId,
+    is_active: Option<bool>,
+    is_admin: Option<bool>,
+) -> Result<Switched, StoreError> {
+    transaction!(db, tx => {
+        let admins: Vec<(UserId,)> = sqlx::query_as(ACTIVE_ADMINS.on(db)).fetch_all(&mut *tx).await?;
+        let is_one = admins.iter().any(|admin| admin.0 == id);
+        let ceases = is_active == Some(false) || is_admin == Some(false);
+        if is_one && ceases && admins.len() == 1 {
+            return Ok(Switched::LastAdmin);
+        }
+        let user: Option<User> = sqlx::query_as(SWITCH.on(db))
+            .bind(id)
+            .bind(is_active)
+            .bind(is_admin)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(user) = user else { return Ok(Switched::NotThere) };
+        if is_active == Some(false) {
+            sqlx::query(REVOKE_ALL.on(db)).bind(id).bind(Timestamp::now()).execute(&mut *tx).await?;
+        }
+        Ok(Switched::Done(Box::new(user)))
+    })
+}
+
+/// Begins a login: `token` is the first of its family. False if the account was deactivated a moment ago.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn log_in(
+    db: &Db,
+    token: RefreshToken,
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    transaction!(db, tx => {
+        let created = sqlx::query(CREATE_FAMILY.on(db))
+            .bind(token.family)
+            .bind(token.user)
+            .bind(token.id)
+            .bind(expires_at)
+            .execute(&mut *tx)
+            .await?;
+        if created.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(LOGGED_IN.on(db)).bind(token.user).bind(now).execute(&mut *tx).await?;
+        // Each login takes some of what ran out with it, so that the table does not grow for ever.
+        sqlx::query(DROP_EXPIRED.on(db)).bind(now).execute(&mut *tx).await?;
+        Ok(true)
+    })
+}
+
+/// Puts `next` in the place of `token`, which is used up by it. False if `token` is not the current one of a living
+/// family: then somebody has a copy of it, and the family dies.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn rotate(
+    db: &Db,
+    token: RefreshToken,
+    next: Uuid,
+    expires_at: Timestamp,
+) -> Result<bool, StoreError> {
+    transaction!(db, tx => {
+        let rotated = sqlx::query(ROTATE.on(db))
+            .bind(token.family)
+            .bind(token.user)
+            .bind(token.id)
+            .bind(next)
+            .bind(expires_at)
+            .execute(&mut *tx)
+            .await?;
+        if rotated.rows_affected() > 0 {
+            return Ok(true);
+        }
+        sqlx::query(REVOKE.on(db))
+            .bind(token.family)
+            .bind(token.user)
+            .bind(Timestamp::now())
+            .execute(&mut *tx)
+            .await?;
+        Ok(false)
+    })
+}
+
+/// Kills the family of a refresh token. False if it was dead already.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn revoke(db: &Db, token: RefreshToken) -> Result<bool, StoreError> {
+    transaction!(db, tx => {
+        let revoked = sqlx::query(REVOKE.on(db))
+            .bind(token.family)
+            .bind(token.user)
+            .bind(Timestamp::now())
+            .execute(&mut *tx)
+            .await?;
+        Ok(revoked.rows_affected() > 0)
+    })
+}
+
+/// Whether this refresh token could be used now.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn is_current(db: &Db, token: RefreshToken) -> Result<bool, StoreError> {
+    let row = read!(db, pool => sqlx::query(IS_CURRENT.on(db))
+        .bind(token.family)
+        .bind(token.user)
+        .bind(token.id)
+        .fetch_optional(pool)
+        .await
+        .map(|row| row.is_some()))?;
+    Ok(row)
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 #![warn(missing_docs)]
 
-mod accounts;
+pub mod accounts;
 pub mod audit;
 mod bulk;
 pub mod cache;
