@@ -28,7 +28,7 @@ macro_rules! user_filter {
                  lower(first_name) || ' ' || lower(last_name), word.value) = 0)"
     };
     (postgres) => {
-        "where ($1 is null or is_active = $1) and ($2 is null or is_admin = $2) and not exists ( \
+        "where ($1::boolean is null or is_active = $1) and ($2::boolean is null or is_admin = $2) and not exists ( \
              select 1 from jsonb_array_elements_text($3::jsonb) as word where strpos(email_folded || ' ' || \
                  username_folded || ' ' || lower(first_name) || ' ' || lower(last_name), word) = 0)"
     };

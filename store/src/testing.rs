@@ -7,13 +7,17 @@ use crate::model::{
     CategoryId, Event, EventId, EventKind, Money, OrderId, OrderStatus, Timestamp, UserId, fold,
 };
 
-/// An SQLite file of its own in a folder of its own, removed when dropped.
+/// Where the tests' Postgres server is, if they run on one: a URL of a database on it whose user may create others.
+const SERVER: &str = "SOUK_TEST_POSTGRES_URL";
+
+/// A database of its own: an SQLite file in a folder that is removed when this is dropped or, if
+/// `SOUK_TEST_POSTGRES_URL` is set, a database on that server, which ends with the server.
 #[derive(Debug)]
 pub struct TestDb {
     /// The migrated, empty database.
     pub db: Db,
     url: String,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl TestDb {
@@ -22,8 +26,13 @@ impl TestDb {
     /// # Panics
     /// If the machine gives it no room.
     pub async fn create() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite://{}/souk.db", folder.path().display());
+        let (url, folder) = match std::env::var(SERVER) {
+            Ok(server) => (create_on(&server).await, None),
+            Err(_) => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                (format!("sqlite://{}/souk.db", folder.path().display()), Some(folder))
+            }
+        };
         let db = Db::connect(&url).await.expect("a new database");
         db.migrate().await.expect("a migrated database");
         Self { db, url, _folder: folder }
@@ -128,4 +137,15 @@ impl TestDb {
             Ok(events)
         })
     }
+}
+
+/// Makes a new database on the server of this URL and gives its URL.
+async fn create_on(server: &str) -> String {
+    let name = format!("souk_test_{}", uuid::Uuid::new_v4().simple());
+    let maker = sqlx::PgPool::connect(server).await.expect("the tests' Postgres server");
+    let create = sqlx::AssertSqlSafe(format!("create database {name}"));
+    sqlx::query(create).execute(&maker).await.expect("a new database");
+    maker.close().await;
+    let (address, _) = server.rsplit_once('/').expect("the URL of a database");
+    format!("{address}/{name}")
 }

@@ -67,7 +67,7 @@ impl Shop {
     async fn level(&self, product: ProductId) -> (i64, i64, i64) {
         read!(&self.test.db, pool => {
             sqlx::query_as(
-                "select stock, version, (select coalesce(sum(change), 0) from stock_movements where product_id = $1) \
+                "select stock, version, (select cast(coalesce(sum(change), 0) as bigint) from stock_movements where product_id = $1) \
                  from products where id = $1",
             )
             .bind(product)
