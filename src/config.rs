@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
@@ -311,6 +312,18 @@ impl Config {
             given_secret_key: settings.secret_key.map(Secret),
             debug_given: settings.debug.is_some(),
         })
+    }
+
+    /// How long an access token lives.
+    #[must_use]
+    pub fn access_token_life(&self) -> Duration {
+        Duration::from_mins(u64::from(self.access_token_minutes))
+    }
+
+    /// How long a refresh token lives.
+    #[must_use]
+    pub fn refresh_token_life(&self) -> Duration {
+        Duration::from_hours(24 * u64::from(self.refresh_token_days))
     }
 
     /// The file of the embedded database; none with Postgres.

@@ -2,3 +2,94 @@
 
 pub mod config;
 mod secret_key;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use souk_actors::{SocketLimits, Tree};
+use souk_http::{Api, Server, Settings};
+use souk_store::{Cache, Db};
+use tokio::net::TcpListener;
+
+use crate::config::{BadSetting, Config};
+
+/// How long requests under way may take once the stop has begun, and the whole way down.
+const REQUESTS_GRACE: Duration = Duration::from_secs(4);
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How much memory the cache may fill.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// Binds the address of the settings, before anything else is touched.
+///
+/// # Errors
+/// One line that names the setting: the address is taken, not this machine's, or not allowed.
+pub async fn bind(config: &Config) -> Result<TcpListener, BadSetting> {
+    TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|error| {
+        let setting = match error.kind() {
+            std::io::ErrorKind::AddrInUse | std::io::ErrorKind::PermissionDenied => "PORT",
+            _ => "HOST",
+        };
+        BadSetting {
+            setting: setting.to_owned(),
+            reason: format!("cannot listen on {}, port {}: {error}", config.host, config.port),
+        }
+    })
+}
+
+/// A shop that is open: database, cache, actors and server, in that order up, and in the other order down.
+pub struct App {
+    address: SocketAddr,
+    api: Arc<Api>,
+    server: Server,
+    tree: Tree,
+    db: Db,
+}
+
+impl App {
+    /// Migrates the database, starts the actors, and serves on `listener`.
+    ///
+    /// # Errors
+    /// If the database or the key is not usable; nothing runs then.
+    pub async fn start(config: &Config, listener: TcpListener) -> anyhow::Result<Self> {
+        let address = listener.local_addr().context("the listener is not bound")?;
+        let secret_key = config.secret_key()?;
+        let db = Db::connect(config.database_url.reveal()).await.context("cannot open the database")?;
+        db.migrate().await?;
+        let cache = Cache::new(CACHE_BYTES);
+        let tree = Tree::start(&db, &cache, SocketLimits::default()).await?;
+        let settings = Settings {
+            secret_key: secret_key.reveal().as_bytes().to_vec(),
+            access_token_life: config.access_token_life(),
+            refresh_token_life: config.refresh_token_life(),
+            cors_allowed_origins: config.cors_allowed_origins.clone(),
+        };
+        let api = Arc::new(Api::new(db.clone(), cache, tree.handles().clone(), settings));
+        let server = Server::start(listener, souk_http::service(&api))?;
+        Ok(Self { address, api, server, tree, db })
+    }
+
+    /// Where it listens; the port is the one that was picked, if that was left open.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the shop: not ready any more, no new connections, requests under way finish, actors do what is queued
+    /// and say goodbye to the sockets, the database is closed.
+    ///
+    /// # Errors
+    /// If that takes longer than 10 seconds. What was answered is on disk all the same.
+    pub async fn shutdown(self) -> anyhow::Result<()> {
+        let Self { address: _, api, server, tree, db } = self;
+        let way_down = async {
+            api.begin_closing();
+            server.stop(REQUESTS_GRACE).await;
+            tree.drain().await;
+            db.close().await;
+        };
+        tokio::time::timeout(SHUTDOWN_DEADLINE, way_down).await.context("the shutdown took too long")
+    }
+}

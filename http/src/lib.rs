@@ -23,6 +23,7 @@ mod orders;
 mod page;
 mod query;
 mod reply;
+mod server;
 pub mod tokens;
 
 use std::fmt;
@@ -34,6 +35,8 @@ use salvo::{Router, Service};
 use souk_actors::Handles;
 use souk_store::Db;
 use souk_store::cache::Cache;
+
+pub use crate::server::Server;
 
 use crate::tokens::{Tickets, Tokens};
 
