@@ -48,7 +48,6 @@ create table products (
     id bigint generated always as identity primary key,
     name text not null,
     name_folded text collate "C" not null,
-    description text not null default '',
     price bigint not null check (price between 0 and 9999999999),
     stock bigint not null default 0 check (stock between 0 and 2147483647),
     version bigint not null default 1,
@@ -57,16 +56,18 @@ create table products (
     featured boolean not null default false,
     is_active boolean not null default true,
     image text,
-    -- Folded name, description and, on the last line, category name.
-    search_text text not null,
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    -- Folded name and description.
+    search_text text not null,
+    description text not null default ''
 );
-create index products_newest on products (created_at, id);
-create index products_by_price on products (price, id);
-create index products_by_name on products (name_folded, id);
-create index products_of_category on products (category_id, created_at, id);
-create index products_featured on products (created_at, id) where featured;
+-- One for each order of a list, with all that lists are filtered by. Stock is not among it, so that an order's update
+-- of a row leaves every index alone.
+create index products_newest on products (created_at, id) include (is_active, category_id, featured, price);
+create index products_by_price on products (price, id) include (is_active, category_id, featured);
+create index products_by_name on products (name_folded, id) include (is_active, category_id, featured, price);
+create index products_of_category on products (category_id, is_active, featured, price);
 
 create extension if not exists pg_trgm;
 create index product_search on products using gin (search_text gin_trgm_ops);

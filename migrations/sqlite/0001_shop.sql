@@ -45,11 +45,11 @@ create table categories (
     updated_at datetime not null
 );
 
+-- What is long comes last: whoever needs only the rest of a row need not read over it.
 create table products (
     id integer primary key autoincrement,
     name text not null,
     name_folded text not null,
-    description text not null default '',
     price bigint not null check (price between 0 and 9999999999),
     stock bigint not null default 0 check (stock between 0 and 2147483647),
     version bigint not null default 1,
@@ -58,29 +58,43 @@ create table products (
     featured boolean not null default false,
     is_active boolean not null default true,
     image text,
-    -- Folded name, description and, on the last line, category name.
-    search_text text not null,
     created_at datetime not null,
-    updated_at datetime not null
+    updated_at datetime not null,
+    -- Folded name and description.
+    search_text text not null,
+    description text not null default '',
+    -- What lists are filtered by, as words that no text has: they are made of noncharacters (U+FDD0 and after), which
+    -- folding drops. So one full-text query finds and counts what matches and passes the filters.
+    search_tags text generated always as (
+        case when is_active then '' else char(64976, 64977, 64978) end
+        || case when featured then char(64976, 64977, 64979) else '' end
+        || char(64976) || category_id || char(64977)
+    ) virtual
 );
-create index products_newest on products (created_at, id);
-create index products_by_price on products (price, id);
-create index products_by_name on products (name_folded, id);
-create index products_of_category on products (category_id, created_at, id);
-create index products_featured on products (created_at, id) where featured;
+-- One for each order of a list, with all that lists are filtered by: counting and paging never touch the rows. Stock
+-- is not among it, since it changes with every order; what is sold out is few and has an index of its own.
+create index products_newest on products (created_at, id, is_active, category_id, featured, price);
+create index products_by_price on products (price, id, is_active, category_id, featured);
+create index products_by_name on products (name_folded, id, is_active, category_id, featured, price);
+create index products_of_category on products (category_id, is_active, featured, price);
+create index products_prices on products (id, price);
+create index products_sold_out on products (id, is_active, category_id, featured, price) where stock = 0;
 
 create virtual table product_search using fts5 (
-    search_text, content = 'products', content_rowid = 'id', tokenize = 'trigram case_sensitive 1'
+    search_text, search_tags, content = 'products', content_rowid = 'id', tokenize = 'trigram case_sensitive 1'
 );
 create trigger products_search_insert after insert on products begin
-    insert into product_search (rowid, search_text) values (new.id, new.search_text);
+    insert into product_search (rowid, search_text, search_tags) values (new.id, new.search_text, new.search_tags);
 end;
 create trigger products_search_delete after delete on products begin
-    insert into product_search (product_search, rowid, search_text) values ('delete', old.id, old.search_text);
+    insert into product_search (product_search, rowid, search_text, search_tags)
+    values ('delete', old.id, old.search_text, old.search_tags);
 end;
-create trigger products_search_update after update of search_text on products begin
-    insert into product_search (product_search, rowid, search_text) values ('delete', old.id, old.search_text);
-    insert into product_search (rowid, search_text) values (new.id, new.search_text);
+create trigger products_search_update after update of search_text, is_active, featured, category_id on products
+when old.search_text <> new.search_text or old.search_tags <> new.search_tags begin
+    insert into product_search (product_search, rowid, search_text, search_tags)
+    values ('delete', old.id, old.search_text, old.search_tags);
+    insert into product_search (rowid, search_text, search_tags) values (new.id, new.search_text, new.search_tags);
 end;
 
 -- A product's level is the sum of its movements.

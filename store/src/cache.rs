@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 
-use crate::accounts;
 use crate::db::{Db, StoreError};
-use crate::model::{ProductId, User, UserId};
+use crate::model::{Category, Product, ProductId, User, UserId};
+use crate::search::{self, Count, ProductFilter, ProductQuery};
+use crate::{accounts, catalogue};
 
 /// How long an entry lives; a bound on what a lost invalidation could do.
 const LIFE: Duration = Duration::from_hours(1);
@@ -34,9 +35,12 @@ const ENTRY_OVERHEAD: usize = 160;
 /// What a write can make stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// Every list of products, and how many products a category has.
+    /// Every list of products, and how many products a category has: a product was created, changed or deleted.
     Catalogue,
-    /// One product by its id; in lists it is dropped by [`Key::Catalogue`].
+    /// Lists of what is in stock, or is not: some product's last unit was sold, or a first one came. How many there are
+    /// otherwise is laid over what was cached, so that not every sale empties the cache.
+    Availability,
+    /// One product by its id.
     Product(ProductId),
     /// All categories, and everything that shows a category's name: lists and single products alike.
     Categories,
@@ -60,10 +64,16 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     generations: Generations,
     users: Shelf<UserId, Arc<User>>,
+    products: Shelf<ProductId, Arc<Product>>,
+    /// With those that only admins see, or without.
+    categories: Shelf<bool, Arc<Vec<Category>>>,
+    counts: Shelf<ProductFilter, Count>,
+    pages: Shelf<ProductQuery, Arc<Vec<Product>>>,
 }
 
 struct Generations {
     catalogue: AtomicU64,
+    availability: AtomicU64,
     categories: AtomicU64,
     products: Box<[AtomicU64]>,
     users: Box<[AtomicU64]>,
@@ -75,7 +85,13 @@ impl Cache {
     pub fn new(bytes: u64) -> Self {
         Self(Arc::new(Inner {
             generations: Generations::new(),
-            users: Shelf::new(bytes / 8, |user| weight_of_user(user)),
+            users: Shelf::new(bytes / 8, |_, user| weight_of_user(user)),
+            products: Shelf::new(bytes / 4, |_, product| weight_of_product(product)),
+            categories: Shelf::new(bytes / 8, |_, categories| weight_of_categories(categories)),
+            counts: Shelf::new(bytes / 16, |filter, _| filter.words.bytes()),
+            pages: Shelf::new(bytes / 16 * 7, |query, products| {
+                query.filter.words.bytes() + products.iter().map(weight_of_product).sum::<usize>()
+            }),
         }))
     }
 
@@ -89,22 +105,25 @@ impl Cache {
     /// The generation of all that an answer made from `key` depends on, for those who keep such answers themselves: take
     /// it before reading, and use the answer only while it is the same.
     ///
-    /// It is the sum of counters that only rise, so it changes when one of them does.
+    /// It is the sum of counters that only rise, so it changes when one of them does. For lists of what is in stock,
+    /// or is not, the key is [`Key::Availability`].
     #[must_use]
     pub fn generation(&self, key: Key) -> u64 {
-        let own = self.0.generations.of(key).load(Ordering::Acquire);
-        let categories = self.0.generations.categories.load(Ordering::Acquire);
+        let of = |key| self.0.generations.of(key).load(Ordering::Acquire);
         match key {
-            Key::Catalogue | Key::Product(_) => own + categories,
-            Key::Categories => categories + self.0.generations.catalogue.load(Ordering::Acquire),
-            Key::User(_) => own,
+            Key::Catalogue | Key::Categories => of(Key::Catalogue) + of(Key::Categories),
+            Key::Availability => of(Key::Availability) + of(Key::Catalogue) + of(Key::Categories),
+            Key::Product(_) => of(key) + of(Key::Categories),
+            Key::User(_) => of(key),
         }
     }
 
     /// How often it helped.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let shelves = [&self.0.users.counters];
+        let Inner { generations: _, users, products, categories, counts, pages } = &*self.0;
+        let shelves =
+            [&users.counters, &products.counters, &categories.counters, &counts.counters, &pages.counters];
         let sum = |count: fn(&Counters) -> &AtomicU64| {
             shelves.iter().map(|counters| count(counters).load(Ordering::Relaxed)).sum()
         };
@@ -120,6 +139,66 @@ impl Cache {
         let generation = self.generation(Key::User(id));
         self.0.users.get(id, generation, async { Ok(accounts::find(db, id).await?.map(Arc::new)) }).await
     }
+
+    /// The product with this id, active or not. Its stock may be old: lay the ledger's level over it.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn product(&self, db: &Db, id: ProductId) -> Result<Option<Arc<Product>>, StoreError> {
+        let generation = self.generation(Key::Product(id));
+        let load = async { Ok(catalogue::product(db, id).await?.map(Arc::new)) };
+        self.0.products.get(id, generation, load).await
+    }
+
+    /// All categories by name; without `include_inactive` only what everybody may see, in their product counts too.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn categories(
+        &self,
+        db: &Db,
+        include_inactive: bool,
+    ) -> Result<Arc<Vec<Category>>, StoreError> {
+        let generation = self.generation(Key::Categories);
+        let load = async { Ok(Some(Arc::new(catalogue::categories(db, include_inactive).await?))) };
+        Ok(self.0.categories.get(include_inactive, generation, load).await?.unwrap_or_default())
+    }
+
+    /// How many products pass the query's filter, and those of the part of the list that it asks for. Their stock may
+    /// be old: lay the ledger's levels over them.
+    ///
+    /// The count is kept apart, since all pages in all orders share it.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn products(&self, db: &Db, query: &ProductQuery) -> Result<ProductPage, StoreError> {
+        let filter = &query.filter;
+        let key = if filter.in_stock.is_some() { Key::Availability } else { Key::Catalogue };
+        let generation = self.generation(key);
+        let load = async {
+            let categories = self.categories(db, true).await?;
+            Ok(Some(search::count(db, filter, &categories).await?))
+        };
+        let count = self.0.counts.get(filter.clone(), generation, load).await?.unwrap_or_default();
+        if query.offset >= count.matching {
+            return Ok(ProductPage { count: count.matching, products: Arc::default() });
+        }
+        let load = async {
+            let categories = self.categories(db, true).await?;
+            Ok(Some(Arc::new(search::page(db, query, &categories, count).await?)))
+        };
+        let products = self.0.pages.get(query.clone(), generation, load).await?.unwrap_or_default();
+        Ok(ProductPage { count: count.matching, products })
+    }
+}
+
+/// Part of a list of products.
+#[derive(Clone, Debug)]
+pub struct ProductPage {
+    /// How many products the whole list has.
+    pub count: i64,
+    /// Those asked for.
+    pub products: Arc<Vec<Product>>,
 }
 
 impl fmt::Debug for Cache {
@@ -133,6 +212,7 @@ impl Generations {
         let slots = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
         Self {
             catalogue: AtomicU64::new(0),
+            availability: AtomicU64::new(0),
             categories: AtomicU64::new(0),
             products: slots(),
             users: slots(),
@@ -142,6 +222,7 @@ impl Generations {
     fn of(&self, key: Key) -> &AtomicU64 {
         match key {
             Key::Catalogue => &self.catalogue,
+            Key::Availability => &self.availability,
             Key::Categories => &self.categories,
             Key::Product(id) => &self.products[slot(id.0)],
             Key::User(id) => &self.users[slot(id.0)],
@@ -180,10 +261,12 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    fn new(bytes: u64, weight: fn(&V) -> usize) -> Self {
+    fn new(bytes: u64, weight: fn(&K, &V) -> usize) -> Self {
         let entries = moka::future::Cache::builder()
             .max_capacity(bytes)
-            .weigher(move |_, value| u32::try_from(weight(value) + ENTRY_OVERHEAD).unwrap_or(u32::MAX))
+            .weigher(move |(key, _), value| {
+                u32::try_from(weight(key, value) + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+            })
             .time_to_live(LIFE)
             // Not the default, which favours what was asked for often: entries of a past generation were, and are dead.
             .eviction_policy(EvictionPolicy::lru())
@@ -250,6 +333,23 @@ fn weight_of_user(user: &User) -> usize {
         + user.avatar.as_ref().map_or(0, String::len)
 }
 
+fn weight_of_product(product: &Product) -> usize {
+    let texts = [&product.name, &product.description, &product.category_name, &product.sku];
+    size_of::<Product>()
+        + texts.iter().map(|text| text.len()).sum::<usize>()
+        + product.image.as_ref().map_or(0, String::len)
+}
+
+fn weight_of_categories(categories: &[Category]) -> usize {
+    let weight = |category: &Category| {
+        size_of::<Category>()
+            + category.name.len()
+            + category.description.len()
+            + category.image.as_ref().map_or(0, String::len)
+    };
+    categories.iter().map(weight).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot;
@@ -257,7 +357,7 @@ mod tests {
     use super::*;
 
     fn shelf() -> Shelf<i64, String> {
-        Shelf::new(1 << 20, String::len)
+        Shelf::new(1 << 20, |_, text| text.len())
     }
 
     #[expect(clippy::unused_async, reason = "a load is a future")]
@@ -345,24 +445,31 @@ mod tests {
     #[test]
     fn a_write_forgets_what_depends_on_it_and_nothing_else() {
         let cache = Cache::new(1 << 20);
-        let all = [Key::Catalogue, Key::Categories, Key::Product(ProductId(1)), Key::User(UserId(1))];
+        let keys = [
+            Key::Catalogue,
+            Key::Availability,
+            Key::Categories,
+            Key::Product(ProductId(1)),
+            Key::User(UserId(1)),
+        ];
         let changed_by = |key: Key| {
-            let before = all.map(|key| cache.generation(key));
+            let before = keys.map(|key| cache.generation(key));
             cache.forget(&[key]);
-            let after = all.map(|key| cache.generation(key));
-            [0, 1, 2, 3].map(|i| before[i] != after[i])
+            let after = keys.map(|key| cache.generation(key));
+            [0, 1, 2, 3, 4].map(|i| before[i] != after[i])
         };
-        assert_eq!(changed_by(Key::Catalogue), [true, true, false, false]);
-        assert_eq!(changed_by(Key::Categories), [true, true, true, false]);
-        assert_eq!(changed_by(Key::Product(ProductId(1))), [false, false, true, false]);
-        assert_eq!(changed_by(Key::Product(ProductId(2))), [false; 4]);
-        assert_eq!(changed_by(Key::User(UserId(1))), [false, false, false, true]);
-        assert_eq!(changed_by(Key::User(UserId(i64::MAX))), [false; 4]);
+        assert_eq!(changed_by(Key::Catalogue), [true, true, true, false, false]);
+        assert_eq!(changed_by(Key::Availability), [false, true, false, false, false]);
+        assert_eq!(changed_by(Key::Categories), [true, true, true, true, false]);
+        assert_eq!(changed_by(Key::Product(ProductId(1))), [false, false, false, true, false]);
+        assert_eq!(changed_by(Key::Product(ProductId(2))), [false; 5]);
+        assert_eq!(changed_by(Key::User(UserId(1))), [false, false, false, false, true]);
+        assert_eq!(changed_by(Key::User(UserId(i64::MAX))), [false; 5]);
     }
 
     #[tokio::test]
     async fn it_stays_within_its_bytes() {
-        let shelf: Shelf<i64, String> = Shelf::new(64 << 10, String::len);
+        let shelf: Shelf<i64, String> = Shelf::new(64 << 10, |_, text| text.len());
         for id in 0..1000 {
             shelf.get(id, 0, loaded(&"x".repeat(1000))).await.unwrap();
         }

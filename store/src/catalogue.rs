@@ -1,9 +1,208 @@
-//! The catalogue: categories, and products as the shop's visitors find them.
+//! The catalogue: categories, single products and the movements of their stock. Lists of products are `search`'s.
+//!
+//! Categories are written here, by whoever handles an admin's request, who then makes the caches forget
+//! [`Key::Categories`](crate::cache::Key). Products are read here and written by the ledger alone. What an admin can get
+//! wrong (a name that is taken, a category that is not empty) is a [`CategoryRefusal`], decided by row counts.
 
-use crate::model::fold;
+use crate::db::{Db, StoreError, read, statements, transaction};
+use crate::model::{Category, CategoryId, Movement, Product, ProductId, Timestamp, fold};
+use crate::search::drop_tag_characters;
 
-/// What a product is found by: its folded name, description and, on the last line, category name.
+/// The columns of a [`Product`], of `products p` with its `categories c`.
+macro_rules! product_columns {
+    () => {
+        "p.id, p.name, p.description, p.price, p.stock, p.version, p.category_id, c.name as category_name, p.sku, \
+         p.featured, p.is_active, p.image, p.created_at, p.updated_at"
+    };
+}
+pub(crate) use product_columns;
+
+/// The columns of a [`Category`] without the count of its products.
+macro_rules! category_columns {
+    () => {
+        "c.id, c.name, c.description, c.image, c.is_active, c.created_at, c.updated_at"
+    };
+}
+
+statements! {
+    FIND_PRODUCT: concat!(
+        "select ", product_columns!(),
+        " from products p join categories c on c.id = p.category_id where p.id = $1"
+    );
+    ALL_CATEGORIES: concat!(
+        "select ", category_columns!(),
+        ", (select count(*) from products p where p.category_id = c.id) as product_count \
+         from categories c order by c.name_folded"
+    );
+    ACTIVE_CATEGORIES: concat!(
+        "select ", category_columns!(),
+        ", (select count(*) from products p where p.category_id = c.id and p.is_active) as product_count \
+         from categories c where c.is_active order by c.name_folded"
+    );
+    INSERT_CATEGORY: "insert into categories (name, name_folded, description, is_active, created_at, updated_at) \
+                      values ($1, $2, $3, $4, $5, $5) on conflict (name_folded) do nothing returning id";
+    UPDATE_CATEGORY: "update categories set name = coalesce($2, name), name_folded = coalesce($3, name_folded), \
+                      description = coalesce($4, description), is_active = coalesce($5, is_active), updated_at = $6 \
+                      where id = $1 and not exists \
+                      (select 1 from categories other where other.name_folded = $3 and other.id <> $1)";
+    DELETE_CATEGORY: "delete from categories where id = $1 \
+                      and not exists (select 1 from products where category_id = $1)";
+    FIND_CATEGORY: concat!(
+        "select ", category_columns!(),
+        ", (select count(*) from products p where p.category_id = c.id) as product_count \
+         from categories c where c.id = $1"
+    );
+    COUNT_MOVEMENTS: "select count(*) from stock_movements where product_id = $1";
+    MOVEMENTS: "select id, kind, change, level, order_id, created_at from stock_movements \
+                where product_id = $1 order by id desc limit $2 offset $3";
+}
+
+/// What a product is found by, besides its category's name: its folded name and description, a line each.
+///
+/// The category's name is not part of it, so that renaming a category touches one row and not all its products'.
 #[must_use]
-pub fn search_text(name: &str, description: &str, category: &str) -> String {
-    format!("{}\n{}\n{}", fold(name), fold(description), fold(category))
+pub fn search_text(name: &str, description: &str) -> String {
+    drop_tag_characters(format!("{}\n{}", fold(name), fold(description)))
+}
+
+/// The product with this id, active or not.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] if the database does not answer.
+pub async fn product(db: &Db, id: ProductId) -> Result<Option<Product>, StoreError> {
+    Ok(read!(db, pool => sqlx::query_as(FIND_PRODUCT.on(db)).bind(id).fetch_optional(pool).await)?)
+}
+
+/// All categories by name; without `include_inactive` only what everybody may see, in their product counts too.
+///
+/// # Errors
+/// As [`product`].
+pub async fn categories(db: &Db, include_inactive: bool) -> Result<Vec<Category>, StoreError> {
+    let statement = if include_inactive { &ALL_CATEGORIES } else { &ACTIVE_CATEGORIES };
+    Ok(read!(db, pool => sqlx::query_as(statement.on(db)).fetch_all(pool).await)?)
+}
+
+/// A category to be created.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are those of the contract's category")]
+pub struct NewCategory {
+    pub name: String,
+    pub description: String,
+    pub is_active: bool,
+}
+
+/// What to change of a category; what is none stays.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are those of the contract's category")]
+pub struct CategoryChange {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub is_active: Option<bool>,
+}
+
+/// Why nothing was done to a category.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CategoryRefusal {
+    /// There is none with this id.
+    NotFound,
+    /// Another one has that name, in whatever case.
+    NameTaken,
+    /// It has products.
+    NotEmpty,
+}
+
+/// Stores a new category.
+///
+/// # Errors
+/// `NameTaken` inside `Ok`; any [`StoreError`].
+pub async fn create_category(
+    db: &Db,
+    new: &NewCategory,
+) -> Result<Result<Category, CategoryRefusal>, StoreError> {
+    let name_folded = fold(&new.name);
+    let now = Timestamp::now();
+    transaction!(db, tx => {
+        let id: Option<(CategoryId,)> = sqlx::query_as(INSERT_CATEGORY.on(db))
+            .bind(&new.name)
+            .bind(&name_folded)
+            .bind(&new.description)
+            .bind(new.is_active)
+            .bind(now)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some((id,)) = id else { return Ok(Err(CategoryRefusal::NameTaken)) };
+        Ok(Ok(sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_one(tx).await?))
+    })
+}
+
+/// Changes a category and gives it as it is now.
+///
+/// # Errors
+/// `NotFound` or `NameTaken` inside `Ok`; any [`StoreError`].
+pub async fn change_category(
+    db: &Db,
+    id: CategoryId,
+    change: &CategoryChange,
+) -> Result<Result<Category, CategoryRefusal>, StoreError> {
+    let name_folded = change.name.as_deref().map(fold);
+    let now = Timestamp::now();
+    let outcome = transaction!(db, tx => {
+        let changed = sqlx::query(UPDATE_CATEGORY.on(db))
+            .bind(id)
+            .bind(&change.name)
+            .bind(&name_folded)
+            .bind(&change.description)
+            .bind(change.is_active)
+            .bind(now)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        let found: Option<Category> = sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_optional(tx).await?;
+        Ok(match found {
+            None => Err(CategoryRefusal::NotFound),
+            Some(_) if changed == 0 => Err(CategoryRefusal::NameTaken),
+            Some(category) => Ok(category),
+        })
+    });
+    match outcome {
+        // On Postgres another transaction may take the name between the look and the update.
+        Err(StoreError::Duplicate(_)) => Ok(Err(CategoryRefusal::NameTaken)),
+        outcome => outcome,
+    }
+}
+
+/// Deletes a category that has no products.
+///
+/// # Errors
+/// `NotFound` or `NotEmpty` inside `Ok`; any [`StoreError`].
+pub async fn delete_category(db: &Db, id: CategoryId) -> Result<Result<(), CategoryRefusal>, StoreError> {
+    transaction!(db, tx => {
+        let deleted = sqlx::query(DELETE_CATEGORY.on(db)).bind(id).execute(&mut *tx).await?.rows_affected();
+        if deleted > 0 {
+            return Ok(Ok(()));
+        }
+        let found: Option<Category> = sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_optional(tx).await?;
+        Ok(Err(found.map_or(CategoryRefusal::NotFound, |_| CategoryRefusal::NotEmpty)))
+    })
+}
+
+/// Some of a product's movements, newest first, and how many there are in all.
+///
+/// # Errors
+/// As [`product`].
+pub async fn movements(
+    db: &Db,
+    product: ProductId,
+    limit: i64,
+    offset: i64,
+) -> Result<(i64, Vec<Movement>), StoreError> {
+    let (count,): (i64,) =
+        read!(db, pool => sqlx::query_as(COUNT_MOVEMENTS.on(db)).bind(product).fetch_one(pool).await)?;
+    if offset >= count {
+        return Ok((count, Vec::new()));
+    }
+    let movements = read!(db, pool => {
+        sqlx::query_as(MOVEMENTS.on(db)).bind(product).bind(limit).bind(offset).fetch_all(pool).await
+    })?;
+    Ok((count, movements))
 }

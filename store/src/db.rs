@@ -384,6 +384,7 @@ mod tests {
         crate::accounts::STATEMENTS,
         crate::audit::STATEMENTS,
         crate::carts::STATEMENTS,
+        crate::catalogue::STATEMENTS,
         crate::events::STATEMENTS,
         crate::ledger::STATEMENTS,
         crate::orders::STATEMENTS,

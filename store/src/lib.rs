@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod model;
 pub mod orders;
 pub mod sample;
+pub mod search;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -60,9 +60,9 @@ const INSERT_CATEGORIES: Bulk = Bulk {
     lock: "",
 };
 const FIND_CATEGORIES: Bulk = Bulk {
-    text: "select c.id, c.name, c.name_folded from {rows} join categories c on c.name_folded = v.column1",
+    text: "select c.id, c.name_folded from {rows} join categories c on c.name_folded = v.column1",
     columns: &[Text],
-    // The name must not change before the search texts that end with it are stored.
+    // They must not be deleted before the products that name them are stored.
     lock: " for share of c",
 };
 const INSERT_PRODUCTS: Bulk = Bulk {
@@ -130,11 +130,11 @@ async fn insert_products<C: BulkConnection>(
     let mut names: Vec<_> = products.iter().map(|product| fold(&product.category)).collect();
     names.sort_unstable();
     names.dedup();
-    let categories: HashMap<String, (CategoryId, String)> = tx
-        .fetch_rows::<(CategoryId, String, String)>(&FIND_CATEGORIES, &[Column::texts(names)])
+    let categories: HashMap<String, CategoryId> = tx
+        .fetch_rows::<(CategoryId, String)>(&FIND_CATEGORIES, &[Column::texts(names)])
         .await?
         .into_iter()
-        .map(|(id, name, folded)| (folded, (id, name)))
+        .map(|(id, folded)| (folded, id))
         .collect();
     let placed: Vec<_> = products
         .iter()
@@ -146,15 +146,11 @@ async fn insert_products<C: BulkConnection>(
         Column::texts(placed.iter().map(|(product, _)| product.description.as_str())),
         Column::ints(placed.iter().map(|(product, _)| product.price.0)),
         Column::ints(placed.iter().map(|(product, _)| product.stock)),
-        Column::ints(placed.iter().map(|(_, category)| category.0.0)),
+        Column::ints(placed.iter().map(|(_, category)| category.0)),
         Column::texts(placed.iter().map(|(product, _)| product.sku.as_str())),
         Column::ints(placed.iter().map(|(product, _)| i64::from(product.featured))),
         Column::ints(placed.iter().map(|(product, _)| i64::from(product.is_active))),
-        Column::texts(
-            placed
-                .iter()
-                .map(|(product, category)| search_text(&product.name, &product.description, &category.1)),
-        ),
+        Column::texts(placed.iter().map(|(product, _)| search_text(&product.name, &product.description))),
         Column::Time(placed.iter().map(|(product, _)| product.created_at).collect()),
     ];
     let added = tx.fetch_rows::<(ProductId, i64, Timestamp)>(&INSERT_PRODUCTS, &columns).await?;

@@ -285,7 +285,7 @@ impl Books {
             self.note(id, MovementKind::Initial, new.stock, new.stock, MovedBy::Admin);
         }
         self.new_levels.push((id, Level { stock: product.stock, version: product.version }));
-        self.forget.extend([Key::Catalogue, Key::Categories]);
+        self.forget.insert(Key::Catalogue);
         Ok(Ok(Done::Product(Box::new(product))))
     }
 
@@ -315,7 +315,7 @@ impl Books {
                 self.note(id, MovementKind::Set, difference, level, MovedBy::Admin);
             }
         }
-        self.forget.extend([Key::Product(id), Key::Catalogue, Key::Categories]);
+        self.forget.extend([Key::Product(id), Key::Catalogue]);
         self.lay_level_over(&mut product);
         Ok(Ok(Done::Product(Box::new(product))))
     }
@@ -332,7 +332,7 @@ impl Books {
         products::delete(tx, id).await?;
         self.shelves.remove(&id);
         self.movements.retain(|movement| movement.product_id != id);
-        self.forget.extend([Key::Product(id), Key::Catalogue, Key::Categories]);
+        self.forget.extend([Key::Product(id), Key::Catalogue]);
         Ok(Ok(Done::Deleted))
     }
 

@@ -1,19 +1,11 @@
 //! What admins do to products, on rows that the batch has locked. These are rare, so a statement each is fine.
 
 use crate::bulk::{Bulk, BulkConnection, Column, Kind};
-use crate::catalogue::search_text;
+use crate::catalogue::{product_columns, search_text};
 use crate::db::StoreError;
 use crate::model::{CategoryId, Product, ProductId, Timestamp, fold};
 
 use super::{NewProduct, ProductChange, Refusal};
-
-/// The columns of a [`Product`], of `products p` with its `categories c`.
-macro_rules! product_columns {
-    () => {
-        "p.id, p.name, p.description, p.price, p.stock, p.version, p.category_id, c.name as category_name, p.sku, \
-         p.featured, p.is_active, p.image, p.created_at, p.updated_at"
-    };
-}
 
 pub(super) const FIND: Bulk = Bulk {
     text: concat!(
@@ -28,7 +20,7 @@ pub(super) const FIND: Bulk = Bulk {
 pub(super) const CATEGORY_NAME: Bulk = Bulk {
     text: "select c.name from {rows} join categories c on c.id = v.column1",
     columns: &[Kind::Int],
-    // The name must not change before the search text that ends with it is stored.
+    // It must not be deleted before the product that names it is stored.
     lock: " for share of c",
 };
 
@@ -115,9 +107,9 @@ pub(super) async fn create<C: BulkConnection>(
     now: Timestamp,
     new: &NewProduct,
 ) -> Result<Result<ProductId, Refusal>, StoreError> {
-    let Some(category) = category_name(tx, new.category_id).await? else {
+    if category_name(tx, new.category_id).await?.is_none() {
         return Ok(Err(Refusal::CategoryNotFound));
-    };
+    }
     let passing_sku = || format!("new-{}", uuid::Uuid::new_v4());
     let columns = [
         Column::texts([new.name.as_str()]),
@@ -130,7 +122,7 @@ pub(super) async fn create<C: BulkConnection>(
         Column::ints([i64::from(new.featured)]),
         Column::ints([i64::from(new.is_active)]),
         Column::Text(vec![new.image.clone()]),
-        Column::texts([search_text(&new.name, &new.description, &category)]),
+        Column::texts([search_text(&new.name, &new.description)]),
         Column::Time(vec![now]),
     ];
     let Some((id,)) = tx.fetch_rows::<(ProductId,)>(&INSERT, &columns).await?.pop() else {
@@ -182,7 +174,7 @@ pub(super) async fn change<C: BulkConnection>(
         Column::ints([i64::from(product.featured)]),
         Column::ints([i64::from(product.is_active)]),
         Column::Text(vec![product.image.clone()]),
-        Column::texts([search_text(&product.name, &product.description, &product.category_name)]),
+        Column::texts([search_text(&product.name, &product.description)]),
         Column::Time(vec![now]),
     ];
     Ok(if tx.run_rows(&UPDATE, &columns).await? > 0 { Ok(product) } else { Err(Refusal::SkuTaken) })

@@ -135,7 +135,10 @@ async fn a_batch_sells_no_more_than_there_is_in_arrival_order() {
     let (stock, version, sum) = shop.level(lamp.id).await;
     assert_eq!((stock, sum), (0, 0));
     assert_eq!(batch.levels, vec![(lamp.id, Level { stock, version })]);
-    assert!(batch.forget.contains(&Key::Catalogue), "the last one is gone: lists of what is in stock change");
+    assert!(
+        batch.forget.contains(&Key::Availability),
+        "the last one is gone: lists of what is in stock change"
+    );
 }
 
 #[tokio::test]
@@ -236,7 +239,7 @@ async fn cancelling_puts_stock_back_once_and_each_step_is_told_once() {
         (second.events[0].id, second.events[0].previous_status),
         (EventId(2), Some(OrderStatus::Pending))
     );
-    assert!(second.forget.contains(&Key::Catalogue));
+    assert!(second.forget.contains(&Key::Availability));
     assert_eq!(shop.level(lamp.id).await.0, 3);
 
     let ship = Work::Step(StepOrder { order_id: order, to: OrderStatus::Shipped, owner: None });

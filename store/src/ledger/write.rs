@@ -142,7 +142,7 @@ impl Books {
             self.new_levels.push((shelf.id, Level { stock: shelf.stock, version: shelf.version }));
             // Which products are in stock is part of what lists depend on; how many there are is laid over them.
             if (shelf.before > Some(0)) != (shelf.stock > 0) {
-                self.forget.insert(Key::Catalogue);
+                self.forget.insert(Key::Availability);
             }
         }
         Ok(())

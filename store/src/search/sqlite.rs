@@ -1,0 +1,242 @@
+//! Lists of products on SQLite: which index to walk is said here, since its planner cannot know how often words occur.
+//!
+//! Words of three characters or more are looked up in the trigram table `product_search`; it also holds each product's
+//! tags, so that the filters by category, featured and active are part of the same full-text query, and a count
+//! needs no other table. Shorter words are compared with the text of each candidate. The figures below are from 100,000
+//! products on one core.
+
+use super::{Count, Ordering, ProductFilter, ProductQuery, SortBy, Sql, Word};
+use crate::catalogue::product_columns;
+use crate::model::CategoryId;
+
+/// Trigrams find no shorter words than this.
+const SHORTEST_INDEXED: usize = 3;
+
+/// How a page is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Read the texts of the first products in the list's order, this many at most, and keep those that match. Exact if
+    /// it finds enough; the quickest for words that occur often, but those in question may all be at the other end.
+    Glance(i64),
+    /// Walk the index of the order past what does not match: for many matches, or deep pages of them.
+    Walk,
+    /// Fetch all that match and sort them: for few.
+    Gather,
+}
+
+/// The most products whose texts a glance reads.
+const GLANCE: i64 = 2_000;
+
+// What it costs to pass one product, in tenths of a microsecond.
+const GATHER_ROW: i64 = 20;
+const WALK_ROW: i64 = 2;
+const WALK_TEXT: i64 = 20;
+const SCAN_TEXT: i64 = 9;
+const MEMBER: i64 = 4;
+
+/// The plans to try, in this order, until one finds all that the page must hold. The last always does.
+pub(super) fn plans(query: &ProductQuery, words: &[Word<'_>], count: Count) -> Vec<Plan> {
+    let wanted = query.offset.saturating_add(query.limit).min(count.matching);
+    // If the matches lie evenly in the order, this many products are passed before the page is full.
+    let passed = wanted.saturating_mul(count.all) / count.matching.max(1);
+    let indexed = words.iter().any(is_indexed);
+    let (gather, walk) = if indexed {
+        (count.matching * GATHER_ROW, count.matching * MEMBER + passed * WALK_ROW)
+    } else if words.is_empty() {
+        (count.matching * GATHER_ROW, passed * WALK_ROW)
+    } else {
+        (count.all * SCAN_TEXT, passed * WALK_TEXT)
+    };
+    let last = if gather < walk { Plan::Gather } else { Plan::Walk };
+    let glance = passed * 3;
+    if indexed && glance <= GLANCE && glance * WALK_TEXT < gather.min(walk) {
+        vec![Plan::Glance(GLANCE), last]
+    } else {
+        vec![last]
+    }
+}
+
+pub(super) fn count(filter: &ProductFilter, words: &[Word<'_>]) -> Sql {
+    let mut sql = Sql::default();
+    if let Some(text) = match_text(filter, words) {
+        let in_short_words = words.iter().any(|word| !is_indexed(word));
+        let in_prices = filter.price_min.is_some() || filter.price_max.is_some();
+        sql.select(
+            "select count(*) as matching, (select count(*) from products) as \"all\" from product_search s",
+        );
+        if in_short_words {
+            sql.add(" cross join products p on p.id = s.rowid");
+        } else if in_prices {
+            sql.add(" cross join products p indexed by products_prices on p.id = s.rowid");
+        }
+        sql.condition("s.product_search match ").bind(text);
+        sql.prices(filter);
+        match filter.in_stock {
+            Some(true) => drop(sql.condition("not ").add(SOLD_OUT)),
+            Some(false) => drop(sql.condition(SOLD_OUT)),
+            None => {}
+        }
+        short_words(&mut sql, words);
+        return sql;
+    }
+    // What is in stock is what there is without what is sold out: of that there is an index.
+    sql.add("select ");
+    if filter.in_stock != Some(false) {
+        sql.select("(select count(*) from products p").plain_filters(filter);
+        every_word(&mut sql, words);
+        sql.add(")");
+    }
+    if filter.in_stock == Some(true) {
+        sql.add(" - ");
+    }
+    if filter.in_stock.is_some() {
+        sql.select("(select count(*) from products p").plain_filters(filter).condition("p.stock = 0");
+        every_word(&mut sql, words);
+        sql.add(")");
+    }
+    sql.add(" as matching, (select count(*) from products) as \"all\"");
+    sql
+}
+
+const SOLD_OUT: &str =
+    "exists (select 1 from products o indexed by products_sold_out where o.id = s.rowid and o.stock = 0)";
+
+pub(super) fn page(query: &ProductQuery, words: &[Word<'_>], plan: Plan) -> Sql {
+    let mut sql = Sql::default();
+    sql.add(concat!("select ", product_columns!(), " from ("));
+    match plan {
+        Plan::Glance(most) => glance(&mut sql, query, words, most),
+        Plan::Walk => walk(&mut sql, query, words),
+        Plan::Gather => gather(&mut sql, query, words),
+    }
+    sql.order_by(&query.ordering).part(query);
+    sql.add(") page join products p on p.id = page.id join categories c on c.id = p.category_id");
+    sql.order_by(&query.ordering);
+    sql
+}
+
+fn glance(sql: &mut Sql, query: &ProductQuery, words: &[Word<'_>], most: i64) {
+    sql.add("select p.id from (");
+    sql.select("select p.id, p.created_at, p.price, p.name_folded, p.category_id, p.search_text");
+    sql.add(in_order(&query.ordering)).plain_filters(&query.filter);
+    in_stock_by_index(sql, &query.filter);
+    sql.order_by(&query.ordering).add(" limit ").bind(most);
+    sql.select(") p");
+    every_word(sql, words);
+}
+
+fn walk(sql: &mut Sql, query: &ProductQuery, words: &[Word<'_>]) {
+    sql.select("select p.id").add(in_order(&query.ordering));
+    if let Some(text) = match_text(&query.filter, words) {
+        sql.condition("p.id in (select rowid from product_search where product_search match ");
+        sql.bind(text).add(")").prices(&query.filter);
+        in_stock_by_index(sql, &query.filter);
+        short_words(sql, words);
+    } else {
+        sql.plain_filters(&query.filter);
+        in_stock_by_index(sql, &query.filter);
+        every_word(sql, words);
+    }
+}
+
+fn gather(sql: &mut Sql, query: &ProductQuery, words: &[Word<'_>]) {
+    let text = match_text(&query.filter, words);
+    sql.select("select p.id from ");
+    if let Some(text) = text {
+        sql.add("product_search s cross join products p on p.id = s.rowid");
+        sql.condition("s.product_search match ").bind(text).prices(&query.filter);
+        in_stock_by_row(sql, &query.filter);
+        short_words(sql, words);
+    } else {
+        sql.add("products p").plain_filters(&query.filter);
+        in_stock_by_row(sql, &query.filter);
+        every_word(sql, words);
+    }
+}
+
+fn in_order(ordering: &Ordering) -> &'static str {
+    match ordering.first() {
+        SortBy::CreatedAt => " from products p indexed by products_newest",
+        SortBy::Price => " from products p indexed by products_by_price",
+        SortBy::Name => " from products p indexed by products_by_name",
+    }
+}
+
+/// For walks along an index, which does not hold the stock: the row is not fetched for it.
+fn in_stock_by_index(sql: &mut Sql, filter: &ProductFilter) {
+    const SOLD_OUT: &str =
+        "exists (select 1 from products o indexed by products_sold_out where o.id = p.id and o.stock = 0)";
+    match filter.in_stock {
+        Some(true) => drop(sql.condition("not ").add(SOLD_OUT)),
+        Some(false) => drop(sql.condition(SOLD_OUT)),
+        None => {}
+    }
+}
+
+fn in_stock_by_row(sql: &mut Sql, filter: &ProductFilter) {
+    match filter.in_stock {
+        Some(true) => drop(sql.condition("p.stock > 0")),
+        Some(false) => drop(sql.condition("p.stock = 0")),
+        None => {}
+    }
+}
+
+fn is_indexed(word: &Word<'_>) -> bool {
+    word.text.chars().count() >= SHORTEST_INDEXED
+}
+
+/// The words that the index does not find.
+fn short_words(sql: &mut Sql, words: &[Word<'_>]) {
+    words.iter().filter(|word| !is_indexed(word)).for_each(|word| one_word(sql, word));
+}
+
+fn every_word(sql: &mut Sql, words: &[Word<'_>]) {
+    words.iter().for_each(|word| one_word(sql, word));
+}
+
+fn one_word(sql: &mut Sql, word: &Word<'_>) {
+    sql.condition("(instr(p.search_text, ").bind(word.text.to_owned()).add(") > 0");
+    if let Some(list) = word.category_list() {
+        sql.add(" or instr(").bind(list).add(", ',' || p.category_id || ',') > 0");
+    }
+    sql.add(")");
+}
+
+/// The full-text query for the words that the index finds, with the filters that are tags; None if there is no such word.
+fn match_text(filter: &ProductFilter, words: &[Word<'_>]) -> Option<String> {
+    let mut text = String::new();
+    for word in words.iter().filter(|word| is_indexed(word)) {
+        text.push_str(if text.is_empty() { "(" } else { " AND " });
+        // A quoted phrase: whatever the word holds, no operator is seen in it.
+        text.push_str(&format!("(\"{}\"", word.text.replace('"', "\"\"")));
+        for category in &word.categories {
+            text.push_str(&format!(" OR {}", category_tag(*category)));
+        }
+        text.push(')');
+    }
+    if text.is_empty() {
+        return None;
+    }
+    if let Some(category) = filter.category {
+        text.push_str(&format!(" AND {}", category_tag(category)));
+    }
+    if filter.featured == Some(true) {
+        text.push_str(&format!(" AND {FEATURED_TAG}"));
+    }
+    text.push(')');
+    if filter.featured == Some(false) {
+        text = format!("({text} NOT {FEATURED_TAG})");
+    }
+    if !filter.include_inactive {
+        text.push_str(&format!(" NOT {INACTIVE_TAG}"));
+    }
+    Some(text)
+}
+
+// As the schema makes them in `products.search_tags`.
+const INACTIVE_TAG: &str = "\"\u{fdd0}\u{fdd1}\u{fdd2}\"";
+const FEATURED_TAG: &str = "\"\u{fdd0}\u{fdd1}\u{fdd3}\"";
+
+fn category_tag(category: CategoryId) -> String {
+    format!("\"\u{fdd0}{category}\u{fdd1}\"")
+}
