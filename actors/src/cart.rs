@@ -1,7 +1,7 @@
 //! Carts: one actor a user while he shops, so that what one user does at once happens one after the other.
 //!
-//! A cart is loaded when it is first asked for and written through: the row first, then memory, then the answer. If
-//! the row turns out to be newer (another node, a deleted product), or the outcome of a write is unknown, memory is
+//! A cart is loaded when it is first asked for and written through, in the ledger's batches: the row first, then
+//! memory, then the answer. If the row turns out to be newer (another node, a deleted product), or the outcome of a write is unknown, memory is
 //! dropped and the row is loaded again. A checkout holds the cart until the ledger has answered: a second one of the
 //! same user waits behind it and finds the cart empty.
 //!
@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use souk_store::Db;
-use souk_store::carts::{self, CartEdit, NotEdited};
+use souk_store::carts::{self, CartEdit};
 use souk_store::ledger::{Done, IdempotencyKey, PlaceOrder, Refusal};
 use souk_store::model::{Cart, CartItemId, CartLine, MAX_CART_LINES, ProductId, UserId};
 
@@ -381,22 +381,21 @@ impl CartActor {
                     }
                 },
             };
-            match carts::edit(&self.db, &cart, edit).await? {
-                Ok(edited) => {
-                    let cart = memory.insert(edited);
-                    return match edit {
-                        CartEdit::Put(product, _) => cart
-                            .lines
-                            .iter()
-                            .find(|line| line.product_id == product)
-                            .map(|line| Outcome::Line(*line))
-                            .ok_or(Refused::Fault),
-                        CartEdit::Remove(_) | CartEdit::Clear => Ok(Outcome::Cart(cart.clone())),
-                    };
-                }
-                Err(NotEdited::Moved) => {}
-                Err(NotEdited::ProductGone) => return Err(Refused::ProductGone),
-            }
+            let (line, at) = match self.ledger.edit_cart(cart.id, cart.version, edit).await {
+                Ok(edited) => edited,
+                Err(Refused::Books(Refusal::CartMoved)) => continue,
+                Err(Refused::Books(Refusal::ProductNotFound)) => return Err(Refused::ProductGone),
+                Err(refused) => return Err(refused),
+            };
+            let cart = memory.insert(cart.edited(edit, line, at));
+            return match line {
+                None => Ok(Outcome::Cart(cart.clone())),
+                Some(id) => cart
+                    .lines
+                    .iter()
+                    .find(|line| line.id == id)
+                    .map_or(Err(Refused::Fault), |line| Ok(Outcome::Line(*line))),
+            };
         }
         Err(Refused::Unavailable)
     }

@@ -1,4 +1,4 @@
-//! The stock ledger: the one actor of this node that takes orders and every other change of stock.
+//! The stock ledger: the one actor of this node that takes orders, every other change of stock, and edits of carts.
 //!
 //! The first work in an empty batch makes it cast `Commit` to itself, which lands behind all that is queued; while a
 //! commit is under way the next batch gathers in the mailbox. That is group commit without a timer: alone a work waits
@@ -20,10 +20,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use souk_store::cache::Key;
+use souk_store::carts::CartEdit;
 use souk_store::ledger::{
-    self, Batch, CommitError, Done, NewProduct, PlaceOrder, ProductChange, StepOrder, StockMove, Work,
+    self, Batch, CommitError, Done, EditCart, NewProduct, PlaceOrder, ProductChange, StepOrder, StockMove,
+    Work,
 };
-use souk_store::model::{Level, OrderId, OrderStatus, Product, ProductId, UserId};
+use souk_store::model::{
+    CartId, CartItemId, Level, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId,
+};
 use souk_store::{Db, StoreError};
 
 use crate::invalidation::Invalidator;
@@ -172,6 +176,19 @@ impl Ledger {
         self.submit(Work::Place(order)).await
     }
 
+    /// Changes a cart that still has this version, and gives the line's id if the change has one, and its time.
+    pub(crate) async fn edit_cart(
+        &self,
+        cart_id: CartId,
+        cart_version: i64,
+        edit: CartEdit,
+    ) -> Result<(Option<CartItemId>, Timestamp), Refused> {
+        match self.submit(Work::EditCart(EditCart { cart_id, cart_version, edit })).await? {
+            Done::CartEdited { line, at } => Ok((line, at)),
+            done => Err(wrong_answer(&done)),
+        }
+    }
+
     /// Moves an order to a status; `owner` restricts it to that user's orders.
     ///
     /// # Errors
@@ -226,10 +243,7 @@ impl Ledger {
     async fn submit_for_product(&self, work: Work) -> Result<Product, Refused> {
         match self.submit(work).await? {
             Done::Product(product) => Ok(*product),
-            done => {
-                tracing::error!(?done, "the ledger answered a product's work with something else");
-                Err(Refused::Fault)
-            }
+            done => Err(wrong_answer(&done)),
         }
     }
 
@@ -249,9 +263,9 @@ impl Ledger {
     }
 
     #[cfg(test)]
-    pub(crate) fn take_all_admissions(&self) -> OwnedSemaphorePermit {
+    pub(crate) async fn take_all_admissions(&self) -> OwnedSemaphorePermit {
         let all = u32::try_from(ADMISSIONS).expect("a small number");
-        Arc::clone(&self.admissions).try_acquire_many_owned(all).expect("nothing is under way")
+        Arc::clone(&self.admissions).acquire_many_owned(all).await.expect("it is never closed")
     }
 
     /// Commits what is queued, answers it, and ends the actor.
@@ -421,6 +435,11 @@ impl LedgerActor {
             }
         }
     }
+}
+
+fn wrong_answer(done: &Done) -> Refused {
+    tracing::error!(?done, "the ledger answered a work with the outcome of another kind");
+    Refused::Fault
 }
 
 /// Why a batch did not come to stand.

@@ -175,7 +175,7 @@ async fn a_cart_that_panics_is_loaded_again_with_all_that_was_in_it() {
 async fn a_full_ledger_answers_busy_at_once_and_a_drained_one_refuses() {
     let shop = Shop::open().await;
     let lamp = shop.product(5).await.id;
-    let all = shop.handles.ledger.take_all_admissions();
+    let all = shop.handles.ledger.take_all_admissions().await;
     assert_eq!(shop.handles.ledger.move_stock(lamp, StockMove::Change(1)).await, Err(Refused::Busy));
     drop(all);
     assert_eq!(shop.level(lamp).await, 5);

@@ -17,10 +17,11 @@ use uuid::Uuid;
 
 use crate::bulk::BulkConnection;
 use crate::cache::Key;
+use crate::carts::CartEdit;
 use crate::db::{Db, StoreError, read, statements, transaction};
 use crate::model::{
-    CartId, CategoryId, Event, Level, Money, Order, OrderId, OrderStatus, Product, ProductId, Timestamp,
-    UserId, WrongStep,
+    CartId, CartItemId, CategoryId, Event, Level, Money, Order, OrderId, OrderStatus, Product, ProductId,
+    Timestamp, UserId, WrongStep,
 };
 
 /// How long an idempotency key is remembered: 24 hours, in seconds.
@@ -34,6 +35,8 @@ const COMMIT_LIFE_SECONDS: i64 = 60 * 60;
 pub enum Work {
     /// Place an order.
     Place(PlaceOrder),
+    /// Change a cart.
+    EditCart(EditCart),
     /// Move an order along its life.
     Step(StepOrder),
     /// Change a product's stock.
@@ -60,6 +63,17 @@ pub struct PlaceOrder {
     pub phone: String,
     pub notes: String,
     pub key: Option<IdempotencyKey>,
+}
+
+/// A change of a cart at one version.
+#[derive(Clone, Copy, Debug)]
+pub struct EditCart {
+    /// Which cart.
+    pub cart_id: CartId,
+    /// The change is stored only if the cart still has this version.
+    pub cart_version: i64,
+    /// What to change.
+    pub edit: CartEdit,
 }
 
 /// What makes a repeated request known.
@@ -135,6 +149,13 @@ pub enum Done {
     Placed(Box<Order>),
     /// The key was used before: this was the first answer.
     Replayed(FirstAnswer),
+    /// The cart was changed.
+    CartEdited {
+        /// The id of the line that was put.
+        line: Option<CartItemId>,
+        /// The cart's time of change.
+        at: Timestamp,
+    },
     /// The order has the status now; it may have had it before.
     Stepped(OrderId),
     /// The product as it is now.

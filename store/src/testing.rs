@@ -2,9 +2,12 @@
 
 use tempfile::TempDir;
 
+use crate::carts::{self, CartEdit};
 use crate::db::{Db, StoreError, transaction};
+use crate::ledger::{self, Done, EditCart, Work};
 use crate::model::{
-    CategoryId, Event, EventId, EventKind, Money, OrderId, OrderStatus, Timestamp, UserId, fold,
+    Cart, CategoryId, Event, EventId, EventKind, Money, OrderId, OrderStatus, ProductId, Timestamp, UserId,
+    fold,
 };
 
 /// Where the tests' Postgres server is, if they run on one: a URL of a database on it whose user may create others.
@@ -86,6 +89,24 @@ impl TestDb {
             Ok(id)
         })
         .expect("a new category")
+    }
+
+    /// Puts these quantities of these products into the user's cart, and gives the cart.
+    ///
+    /// # Panics
+    /// If the books refuse it.
+    pub async fn fill_cart(&self, user: UserId, lines: &[(ProductId, i64)]) -> Cart {
+        let mut cart = carts::load(&self.db, user).await.expect("a cart");
+        for &(product, quantity) in lines {
+            let edit = CartEdit::Put(product, quantity);
+            let work = Work::EditCart(EditCart { cart_id: cart.id, cart_version: cart.version, edit });
+            let batch = ledger::commit(&self.db, uuid::Uuid::new_v4(), &[work]).await.expect("a commit");
+            match batch.outcomes.as_slice() {
+                [Ok(Done::CartEdited { line, at })] => cart = cart.edited(edit, *line, *at),
+                other => panic!("a line was not put: {other:?}"),
+            }
+        }
+        cart
     }
 
     /// Stores the next `count` events of a user, as the ledger would, and gives them back.

@@ -4,7 +4,6 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::*;
-use crate::carts::{self, CartEdit};
 use crate::ledger::{
     self, Done, IdempotencyKey, NewProduct, Outcome, PlaceOrder, StepOrder, StockMove, Work,
 };
@@ -23,11 +22,8 @@ async fn one(db: &Db, work: Work) -> Outcome {
     ledger::commit(db, Uuid::new_v4(), &[work]).await.unwrap().outcomes.pop().unwrap()
 }
 
-async fn order(db: &Db, user: UserId, lines: &[(ProductId, i64)]) -> OrderId {
-    let mut cart = carts::load(db, user).await.unwrap();
-    for &(product, quantity) in lines {
-        cart = carts::edit(db, &cart, CartEdit::Put(product, quantity)).await.unwrap().unwrap();
-    }
+async fn order(test: &TestDb, user: UserId, lines: &[(ProductId, i64)]) -> OrderId {
+    let cart = test.fill_cart(user, lines).await;
     let work = Work::Place(PlaceOrder {
         user_id: user,
         cart_id: cart.id,
@@ -38,7 +34,7 @@ async fn order(db: &Db, user: UserId, lines: &[(ProductId, i64)]) -> OrderId {
         notes: String::new(),
         key: Some(IdempotencyKey { key: format!("{}-{}", user.0, cart.version), fingerprint: [7; 32] }),
     });
-    match one(db, work).await {
+    match one(&test.db, work).await {
         Ok(Done::Placed(order)) => order.id,
         other => panic!("{other:?}"),
     }
@@ -86,10 +82,10 @@ async fn shop() -> TestDb {
     let product = ProductId;
     one(db, Work::Move(product(1), StockMove::Change(-2))).await.unwrap();
     one(db, Work::Move(product(1), StockMove::Set { stock: 12, was: 8 })).await.unwrap();
-    let delivered = order(db, users[0], &[(product(1), 3), (product(2), 1)]).await;
-    let cancelled = order(db, users[0], &[(product(1), 2), (product(2), 2)]).await;
-    order(db, users[1], &[(product(2), 4)]).await;
-    order(db, users[1], &[(product(1), 1), (product(4), 5)]).await;
+    let delivered = order(&test, users[0], &[(product(1), 3), (product(2), 1)]).await;
+    let cancelled = order(&test, users[0], &[(product(1), 2), (product(2), 2)]).await;
+    order(&test, users[1], &[(product(2), 4)]).await;
+    order(&test, users[1], &[(product(1), 1), (product(4), 5)]).await;
     step(db, delivered, OrderStatus::Shipped).await;
     step(db, delivered, OrderStatus::Delivered).await;
     step(db, cancelled, OrderStatus::Cancelled).await;

@@ -14,8 +14,8 @@ use crate::model::{
 };
 
 use super::{
-    Done, FirstAnswer, Outcome, PlaceOrder, ProductChange, Refusal, Shortfall, StepOrder, StockMove, Work,
-    products,
+    Done, EditCart, FirstAnswer, Outcome, PlaceOrder, ProductChange, Refusal, Shortfall, StepOrder,
+    StockMove, Work, products,
 };
 
 use Kind::{Bytes, Int, Text, Time};
@@ -27,12 +27,12 @@ pub(super) const fn bulk(text: &'static str, columns: &'static [Kind]) -> Bulk {
 const LOCK_CARTS: Bulk = Bulk {
     text: "select c.id, c.version from {rows} join carts c on c.id = v.column1",
     columns: &[Int],
-    lock: " order by c.id for update of c",
+    lock: " order by c.id for no key update of c",
 };
 const LOCK_ORDERS: Bulk = Bulk {
     text: "select o.id, o.user_id, o.status, o.total from {rows} join orders o on o.id = v.column1",
     columns: &[Int],
-    lock: " order by o.id for update of o",
+    lock: " order by o.id for no key update of o",
 };
 const ITEMS_OF_ORDERS: Bulk = bulk(
     "select i.order_id, i.product_id, i.quantity from {rows} join order_items i on i.order_id = v.column1",
@@ -42,7 +42,7 @@ const LOCK_PRODUCTS: Bulk = Bulk {
     text: "select p.id, p.name, p.sku, p.price, p.stock, p.version, p.is_active \
            from {rows} join products p on p.id = v.column1",
     columns: &[Int],
-    lock: " order by p.id for update of p",
+    lock: " order by p.id for no key update of p",
 };
 /// Expired keys are free again.
 const EXPIRE_KEYS: Bulk =
@@ -156,6 +156,8 @@ pub(super) struct Books {
     pub(super) shelves: BTreeMap<ProductId, Shelf>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) placed: Vec<OrderDraft>,
+    pub(super) cart_edits: Vec<(usize, EditCart)>,
+    pub(super) changed_carts: u64,
     pub(super) steps: Vec<StepDraft>,
     pub(super) movements: Vec<MovementDraft>,
     /// Keys that this batch was the first to use, by work.
@@ -172,6 +174,15 @@ fn sorted<T: Ord>(ids: impl IntoIterator<Item = T>) -> Vec<T> {
     ids
 }
 
+/// The cart that a work is about, and the version that it must have.
+fn cart_of(work: &Work) -> Option<(CartId, i64)> {
+    match work {
+        Work::Place(order) => Some((order.cart_id, order.cart_version)),
+        Work::EditCart(edit) => Some((edit.cart_id, edit.cart_version)),
+        _ => None,
+    }
+}
+
 impl Books {
     /// Locks all that `works` touch.
     pub(super) async fn open<C: BulkConnection>(
@@ -179,10 +190,7 @@ impl Books {
         now: Timestamp,
         works: &[Work],
     ) -> Result<Self, StoreError> {
-        let carts = sorted(works.iter().filter_map(|work| match work {
-            Work::Place(order) => Some(order.cart_id.0),
-            _ => None,
-        }));
+        let carts = sorted(works.iter().filter_map(|work| cart_of(work).map(|cart| cart.0.0)));
         let cart_versions =
             tx.fetch_rows::<(CartId, i64)>(&LOCK_CARTS, &[Column::ints(carts)]).await?.into_iter().collect();
 
@@ -222,6 +230,8 @@ impl Books {
             shelves: shelves.into_iter().map(|shelf| (shelf.id, shelf)).collect(),
             outcomes: works.iter().map(|_| None).collect(),
             placed: Vec::new(),
+            cart_edits: Vec::new(),
+            changed_carts: 0,
             steps: Vec::new(),
             movements: Vec::new(),
             claimed: HashSet::new(),
@@ -243,7 +253,7 @@ impl Books {
                 Work::Change(id, change, version) => self.change(tx, *id, change, *version).await?,
                 Work::Delete(id, version) => self.delete(tx, *id, *version).await?,
                 Work::Move(id, stock_move) => self.move_stock(tx, *id, *stock_move).await?,
-                Work::Place(_) | Work::Step(_) => continue,
+                Work::Place(_) | Work::Step(_) | Work::EditCart(_) => continue,
             };
             self.outcomes[index] = Some(outcome);
         }
@@ -263,6 +273,7 @@ impl Books {
                     let outcome = self.step(step);
                     self.outcomes[index] = Some(outcome);
                 }
+                Work::EditCart(edit) => self.cart_edits.push((index, *edit)),
                 _ => {}
             }
         }
@@ -386,10 +397,13 @@ impl Books {
     fn turn_away_moved_carts(&mut self, works: &[Work]) {
         let mut seen = HashSet::new();
         for (index, work) in works.iter().enumerate() {
-            let Work::Place(order) = work else { continue };
-            let as_it_says = self.cart_versions.get(&order.cart_id) == Some(&order.cart_version);
-            let all_there = order.lines.iter().all(|line| self.shelves.contains_key(&line.0));
-            if !as_it_says || !all_there || !seen.insert(order.cart_id) {
+            let Some((cart, version)) = cart_of(work) else { continue };
+            let as_it_says = self.cart_versions.get(&cart) == Some(&version);
+            let all_there = match work {
+                Work::Place(order) => order.lines.iter().all(|line| self.shelves.contains_key(&line.0)),
+                _ => true,
+            };
+            if !as_it_says || !all_there || !seen.insert(cart) {
                 self.outcomes[index] = Some(Err(Refusal::CartMoved));
             }
         }

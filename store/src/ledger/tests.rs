@@ -51,12 +51,7 @@ impl Shop {
     }
 
     async fn fill(&self, user: UserId, lines: &[(ProductId, i64)]) -> Cart {
-        let mut cart = carts::load(&self.test.db, user).await.unwrap();
-        for &(product, quantity) in lines {
-            cart =
-                carts::edit(&self.test.db, &cart, CartEdit::Put(product, quantity)).await.unwrap().unwrap();
-        }
-        cart
+        self.test.fill_cart(user, lines).await
     }
 
     async fn buyer(&self, product: ProductId, quantity: i64) -> PlaceOrder {
@@ -165,6 +160,36 @@ async fn a_cart_that_changed_since_places_nothing_and_one_cart_makes_one_order()
     assert_eq!(batch.outcomes[1].clone().map(|_| ()), Err(Refusal::CartMoved));
     assert_eq!(shop.one(Work::Place(order)).await.map(|_| ()), Err(Refusal::CartMoved));
     assert_eq!(shop.level(lamp.id).await.0, 4);
+}
+
+#[tokio::test]
+async fn carts_of_many_are_edited_in_one_batch_each_by_its_version() {
+    let shop = Shop::open().await;
+    let (lamp, desk) = (shop.product(5).await, shop.product(5).await);
+    let (ada, ada_cart) = shop.cart(&[(lamp.id, 1), (desk.id, 1)]).await;
+    let (bob, bob_cart) = shop.cart(&[(lamp.id, 1)]).await;
+    let (cyd, cyd_cart) = shop.cart(&[(lamp.id, 1)]).await;
+    let (dan, dan_cart) = shop.cart(&[(lamp.id, 1)]).await;
+    let edit =
+        |cart: &Cart, edit| Work::EditCart(EditCart { cart_id: cart.id, cart_version: cart.version, edit });
+    let works = [
+        edit(&ada_cart, CartEdit::Remove(ada_cart.lines[0].id)),
+        edit(&bob_cart, CartEdit::Clear),
+        edit(&cyd_cart, CartEdit::Put(lamp.id, 3)),
+        edit(&cyd_cart, CartEdit::Put(lamp.id, 4)),
+        edit(&dan_cart, CartEdit::Put(ProductId(999), 1)),
+    ];
+    let batch = commit(&shop.test.db, Uuid::new_v4(), &works).await.unwrap();
+    let refusals: Vec<_> = batch.outcomes.iter().map(|outcome| outcome.as_ref().err().cloned()).collect();
+    assert_eq!(refusals, [None, None, None, Some(Refusal::CartMoved), Some(Refusal::ProductNotFound)]);
+    let quantities = async |user| {
+        let cart = carts::load(&shop.test.db, user).await.unwrap();
+        (cart.version, cart.lines.iter().map(|line| line.quantity).collect::<Vec<_>>())
+    };
+    assert_eq!(quantities(ada).await, (ada_cart.version + 1, vec![1]));
+    assert_eq!(quantities(bob).await, (bob_cart.version + 1, vec![]));
+    assert_eq!(quantities(cyd).await, (cyd_cart.version + 1, vec![3]));
+    assert_eq!(quantities(dan).await, (dan_cart.version, vec![1]));
 }
 
 #[tokio::test]

@@ -6,13 +6,15 @@ use uuid::Uuid;
 
 use crate::bulk::{Bulk, BulkConnection, Column, Kind};
 use crate::cache::Key;
+use crate::carts::CartEdit;
 use crate::db::StoreError;
 use crate::model::{
-    Event, EventId, EventKind, Level, OrderId, OrderItemId, OrderStatus, ProductId, Timestamp, UserId,
+    CartId, CartItemId, Event, EventId, EventKind, Level, OrderId, OrderItemId, OrderStatus, ProductId,
+    Timestamp, UserId,
 };
 
 use super::batch::{Books, MovedBy, MovementDraft, bulk};
-use super::{Batch, Done, PlaceOrder, Work};
+use super::{Batch, Done, PlaceOrder, Refusal, Work};
 
 use Kind::{Int, Text, Time};
 
@@ -46,6 +48,13 @@ const INSERT_ITEMS: Bulk = bulk(
      where true returning id, order_id, product_id",
     &[Int, Int, Text, Text, Int, Int],
 );
+const PUT_LINES: Bulk = bulk(
+    "insert into cart_items (cart_id, product_id, quantity) \
+     select v.column1, p.id, v.column3 from {rows} join products p on p.id = v.column2 where true \
+     on conflict (cart_id, product_id) do update set quantity = excluded.quantity returning id, cart_id",
+    &[Int, Int, Int],
+);
+const REMOVE_LINES: Bulk = bulk("delete from cart_items where id in (select v.column1 from {rows})", &[Int]);
 const EMPTY_CARTS: Bulk =
     bulk("delete from cart_items where cart_id in (select v.column1 from {rows})", &[Int]);
 const BUMP_CARTS: Bulk = bulk(
@@ -82,6 +91,8 @@ pub(super) const BULKS: &[&Bulk] = &[
     &INSERT_MOVEMENTS,
     &INSERT_ORDERS,
     &INSERT_ITEMS,
+    &PUT_LINES,
+    &REMOVE_LINES,
     &EMPTY_CARTS,
     &BUMP_CARTS,
     &SET_STATUS,
@@ -105,7 +116,8 @@ impl Books {
         works: &[Work],
     ) -> Result<Batch, StoreError> {
         self.write_levels(tx).await?;
-        self.write_orders(tx, works).await?;
+        self.write_orders(tx).await?;
+        self.write_carts(tx, works).await?;
         self.write_movements(tx).await?;
         self.write_steps(tx).await?;
         let events = self.write_events(tx).await?;
@@ -117,7 +129,8 @@ impl Books {
             && self.movements.is_empty()
             && self.forget.is_empty()
             && events.is_empty()
-            && self.claimed.is_empty();
+            && self.claimed.is_empty()
+            && self.changed_carts == 0;
         if !nothing {
             mark(tx, id, self.now).await?;
         }
@@ -148,11 +161,7 @@ impl Books {
         Ok(())
     }
 
-    async fn write_orders<C: BulkConnection>(
-        &mut self,
-        tx: &mut C,
-        works: &[Work],
-    ) -> Result<(), StoreError> {
+    async fn write_orders<C: BulkConnection>(&mut self, tx: &mut C) -> Result<(), StoreError> {
         let orders = || self.placed.iter().map(|draft| &draft.order);
         let columns = [
             Column::ints(orders().map(|order| order.user_id.0)),
@@ -195,12 +204,59 @@ impl Books {
                 item.id = item_ids[&(draft.order.id, item.product_id)];
             }
         }
-        let carts = Column::ints(self.placed.iter().filter_map(|draft| match &works[draft.work] {
-            Work::Place(order) => Some(order.cart_id.0),
-            _ => None,
-        }));
-        tx.run_rows(&BUMP_CARTS, &[carts.clone(), Column::Time(vec![self.now; self.placed.len()])]).await?;
-        tx.run_rows(&EMPTY_CARTS, &[carts]).await?;
+        Ok(())
+    }
+
+    /// Stores the edits of carts and empties those that became orders.
+    async fn write_carts<C: BulkConnection>(&mut self, tx: &mut C, works: &[Work]) -> Result<(), StoreError> {
+        let puts: Vec<_> = self
+            .cart_edits
+            .iter()
+            .filter_map(|(_, edit)| match edit.edit {
+                CartEdit::Put(product, quantity) => Some((edit.cart_id.0, product.0, quantity)),
+                CartEdit::Remove(_) | CartEdit::Clear => None,
+            })
+            .collect();
+        let columns = [
+            Column::ints(puts.iter().map(|put| put.0)),
+            Column::ints(puts.iter().map(|put| put.1)),
+            Column::ints(puts.iter().map(|put| put.2)),
+        ];
+        // A cart is in a batch once, so its id tells which put a line belongs to.
+        let lines: HashMap<CartId, CartItemId> = tx
+            .fetch_rows::<(CartItemId, CartId)>(&PUT_LINES, &columns)
+            .await?
+            .into_iter()
+            .map(|(line, cart)| (cart, line))
+            .collect();
+        let mut changed = Vec::new();
+        let mut removed = Vec::new();
+        let mut emptied = Vec::new();
+        for (work, edit) in &self.cart_edits {
+            let line = lines.get(&edit.cart_id).copied();
+            self.outcomes[*work] = Some(match edit.edit {
+                // The product was deleted a moment ago.
+                CartEdit::Put(..) if line.is_none() => Err(Refusal::ProductNotFound),
+                _ => Ok(Done::CartEdited { line, at: self.now }),
+            });
+            match edit.edit {
+                CartEdit::Put(..) if line.is_none() => continue,
+                CartEdit::Put(..) => {}
+                CartEdit::Remove(item) => removed.push(item.0),
+                CartEdit::Clear => emptied.push(edit.cart_id.0),
+            }
+            changed.push(edit.cart_id.0);
+        }
+        for draft in &self.placed {
+            if let Work::Place(order) = &works[draft.work] {
+                changed.push(order.cart_id.0);
+                emptied.push(order.cart_id.0);
+            }
+        }
+        tx.run_rows(&REMOVE_LINES, &[Column::ints(removed)]).await?;
+        tx.run_rows(&EMPTY_CARTS, &[Column::ints(emptied)]).await?;
+        let times = Column::Time(vec![self.now; changed.len()]);
+        self.changed_carts = tx.run_rows(&BUMP_CARTS, &[Column::ints(changed), times]).await?;
         Ok(())
     }
 
