@@ -1,7 +1,7 @@
 //! Notification sessions: who is connected, and how every event reaches every socket once and in order.
 //!
 //! One `Session` actor a connected user holds that user's sockets; it does no input or output, so that it never waits.
-//! It ends when the last socket leaves. `SessionKeeper` starts sessions and owns them. Everybody else holds
+//! `SessionKeeper` starts sessions, owns them, and ends those that the last socket has left. Everybody else holds
 //! [`Sessions`]: the edge attaches sockets, the ledger tells events after their commit.
 //!
 //! Why nothing is missed or doubled. A user's events are numbered without gaps and are in the database before they are
@@ -16,6 +16,8 @@
 //! itself, if it ends, takes all sessions with it, and all sockets join anew.
 
 mod attached;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -89,7 +91,7 @@ struct Shared {
     db: Db,
     limits: SocketLimits,
     seat: Seat<KeeperMessage>,
-    /// The session of each connected user. Only the keeper adds; a session takes itself out before it ends.
+    /// The session of each connected user; written by the keeper alone.
     registry: DashMap<UserId, ActorRef<Message>>,
     /// A permit for each socket.
     room: Arc<Semaphore>,
@@ -191,15 +193,13 @@ impl Sessions {
 
     /// Joins the session of `user`, which is started if need be.
     async fn join(&self, user: UserId, viewer: UserId) -> Result<Link, Refused> {
-        // A session that ends refuses once; by then it is out of the registry, and the next try finds a new one.
-        for _ in 0..8 {
+        // A session that fails drops the question, and then nobody has joined it: the next one is asked.
+        for _ in 0..3 {
             let message = |reply| KeeperMessage::Join { user, viewer, reply };
             match ask(self.0.seat.get(), JOIN_DEADLINE, message).await {
-                Ok(Joined::Link(link)) => return Ok(link),
-                Ok(Joined::Full) => return Err(Refused::Busy),
-                Ok(Joined::Leaving) => {}
-                // It ended before it answered, so nobody is attached to it.
-                Err(Refused::Uncertain) => return Err(Refused::Unavailable),
+                Ok(Some(link)) => return Ok(link),
+                Ok(None) => return Err(Refused::Busy),
+                Err(Refused::Uncertain) => {}
                 Err(refused) => return Err(refused),
             }
         }
@@ -214,14 +214,8 @@ impl Shared {
     }
 }
 
-/// The answer to a wish to join.
-enum Joined {
-    Link(Link),
-    /// The user holds as many sockets as one may.
-    Full,
-    /// This session is about to end: ask again.
-    Leaving,
-}
+/// The answer to a wish to join: a place, or none if the user holds as many sockets as one may.
+type Joined = Option<Link>;
 
 /// A socket's end of its place in a session. Dropping it, also in an answer that nobody waits for, leaves the session.
 struct Link {
@@ -249,16 +243,32 @@ enum Push {
 type SocketId = u64;
 
 enum KeeperMessage {
-    Join { user: UserId, viewer: UserId, reply: RpcReplyPort<Joined> },
+    Join {
+        user: UserId,
+        viewer: UserId,
+        reply: RpcReplyPort<Joined>,
+    },
+    /// A session has no sockets after this many wishes to join.
+    Empty {
+        session: ActorId,
+        joins: u64,
+    },
 }
 
-/// Starts sessions. It adds to the registry before the first socket joins, so that no event passes by in between.
+/// Starts and ends sessions. A session is in the registry before its first socket joins, so that no event passes by in
+/// between; and every wish to join goes through here, so that none is under way to a session that is ended.
 struct SessionKeeper;
+
+struct Kept {
+    user: UserId,
+    session: ActorRef<Message>,
+    /// How many wishes to join were sent to it.
+    joins: u64,
+}
 
 struct KeeperState {
     sessions: Sessions,
-    /// Whose session each actor is, to tidy up after one that failed.
-    users: HashMap<ActorId, UserId>,
+    kept: HashMap<ActorId, Kept>,
 }
 
 impl Actor for SessionKeeper {
@@ -273,37 +283,28 @@ impl Actor for SessionKeeper {
     ) -> Result<KeeperState, ActorProcessingErr> {
         // The sessions of a keeper before this one ended with it.
         sessions.0.registry.clear();
-        Ok(KeeperState { sessions, users: HashMap::new() })
+        Ok(KeeperState { sessions, kept: HashMap::new() })
     }
 
     async fn handle(
         &self,
         myself: ActorRef<KeeperMessage>,
-        KeeperMessage::Join { user, viewer, mut reply }: KeeperMessage,
+        message: KeeperMessage,
         state: &mut KeeperState,
     ) -> Result<(), ActorProcessingErr> {
-        let shared = &state.sessions.0;
-        while !reply.is_closed() {
-            let present = shared.registry.get(&user).map(|entry| entry.clone());
-            let session = if let Some(session) = present {
-                session
-            } else {
-                let arguments = (state.sessions.clone(), user);
-                let (session, _ends) =
-                    Actor::spawn_linked(None, Session, arguments, myself.get_cell()).await?;
-                state.users.insert(session.get_id(), user);
-                shared.registry.insert(user, session.clone());
-                session
-            };
-            match session.cast(Message::Join { viewer, reply }) {
-                Err(MessagingErr::SendErr(Message::Join { reply: back, .. })) => {
-                    shared.forget(user, session.get_id());
-                    reply = back;
+        match message {
+            KeeperMessage::Join { user, viewer, reply } => state.join(&myself, user, viewer, reply).await,
+            KeeperMessage::Empty { session, joins } => {
+                if let Some(kept) = state.kept.get(&session)
+                    && kept.joins == joins
+                {
+                    state.sessions.0.forget(kept.user, session);
+                    // It may have failed in the meantime.
+                    drop(kept.session.drain());
                 }
-                _ => break,
+                Ok(())
             }
         }
-        Ok(())
     }
 
     async fn handle_supervisor_evt(
@@ -317,13 +318,55 @@ impl Actor for SessionKeeper {
             SupervisionEvent::ActorFailed(who, _) => who,
             _ => return Ok(()),
         };
-        let Some(user) = state.users.remove(&who.get_id()) else { return Ok(()) };
+        let Some(Kept { user, .. }) = state.kept.remove(&who.get_id()) else { return Ok(()) };
         state.sessions.0.forget(user, who.get_id());
         if let SupervisionEvent::ActorFailed(_, error) = event {
             // Not started again from here: its sockets join a new one.
             tracing::error!(user.id = %user, %error, "a session failed");
         }
         Ok(())
+    }
+}
+
+impl KeeperState {
+    async fn join(
+        &mut self,
+        myself: &ActorRef<KeeperMessage>,
+        user: UserId,
+        viewer: UserId,
+        mut reply: RpcReplyPort<Joined>,
+    ) -> Result<(), ActorProcessingErr> {
+        while !reply.is_closed() {
+            let present = self.sessions.0.registry.get(&user).map(|entry| entry.get_id());
+            let id = match present {
+                Some(id) if self.kept.contains_key(&id) => id,
+                _ => self.start(myself, user).await?,
+            };
+            let Some(kept) = self.kept.get_mut(&id) else { break };
+            kept.joins += 1;
+            match kept.session.cast(Message::Join { viewer, reply }) {
+                Err(MessagingErr::SendErr(Message::Join { reply: back, .. })) => {
+                    // It has failed; that will be told here.
+                    self.sessions.0.forget(user, id);
+                    reply = back;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(
+        &mut self,
+        myself: &ActorRef<KeeperMessage>,
+        user: UserId,
+    ) -> Result<ActorId, ActorProcessingErr> {
+        let arguments = (self.sessions.clone(), user, myself.clone());
+        let (session, _ends) = Actor::spawn_linked(None, Session, arguments, myself.get_cell()).await?;
+        let id = session.get_id();
+        self.sessions.0.registry.insert(user, session.clone());
+        self.kept.insert(id, Kept { user, session, joins: 0 });
+        Ok(id)
     }
 }
 
@@ -362,18 +405,21 @@ struct SessionState {
     last_socket: SocketId,
     /// The highest number heard of; all up to it are in the database.
     newest: EventId,
-    leaving: bool,
+    keeper: ActorRef<KeeperMessage>,
+    /// Wishes to join so far, and as of the last report to be empty.
+    joins: u64,
+    reported: u64,
 }
 
 impl Actor for Session {
     type Msg = Message;
     type State = SessionState;
-    type Arguments = (Sessions, UserId);
+    type Arguments = (Sessions, UserId, ActorRef<KeeperMessage>);
 
     async fn pre_start(
         &self,
         _: ActorRef<Message>,
-        (sessions, user): Self::Arguments,
+        (sessions, user, keeper): Self::Arguments,
     ) -> Result<SessionState, ActorProcessingErr> {
         Ok(SessionState {
             sessions,
@@ -381,7 +427,9 @@ impl Actor for Session {
             sockets: HashMap::new(),
             last_socket: 0,
             newest: EventId(0),
-            leaving: false,
+            keeper,
+            joins: 0,
+            reported: 0,
         })
     }
 
@@ -404,11 +452,12 @@ impl Actor for Session {
             #[cfg(test)]
             Message::Panic => panic!("as the test wishes"),
         }
-        if state.sockets.is_empty() && !state.leaving {
-            // Out of the registry before the drain: whoever was sent here before that is told to ask again.
-            state.leaving = true;
-            state.sessions.0.forget(state.user, myself.get_id());
-            myself.drain()?;
+        if state.sockets.is_empty() && state.reported != state.joins {
+            // Not the session but the keeper ends it: only the keeper knows whether another wish to join is under way.
+            state.reported = state.joins;
+            let empty = KeeperMessage::Empty { session: myself.get_id(), joins: state.joins };
+            // If the keeper has ended, so does its session.
+            drop(state.keeper.cast(empty));
         }
         Ok(())
     }
@@ -416,20 +465,19 @@ impl Actor for Session {
 
 impl SessionState {
     fn join(&mut self, myself: &ActorRef<Message>, viewer: UserId, reply: RpcReplyPort<Joined>) {
+        self.joins += 1;
         if reply.is_closed() {
             return;
         }
-        let answer = if self.leaving {
-            Joined::Leaving
-        } else if self.sockets.len() >= self.sessions.0.limits.per_user {
-            Joined::Full
+        let answer = if self.sockets.len() >= self.sessions.0.limits.per_user {
+            None
         } else {
             self.last_socket += 1;
             let (end, ended) = oneshot::channel();
             let (queue, queued) = mpsc::channel(QUEUE);
             self.sockets.insert(self.last_socket, Socket { viewer, live: None, end, queue });
             let session = myself.clone();
-            Joined::Link(Link { session, socket: self.last_socket, end: ended, queue: queued })
+            Some(Link { session, socket: self.last_socket, end: ended, queue: queued })
         };
         // An answer that nobody takes is dropped, and a link in it leaves again.
         drop(reply.send(answer));

@@ -138,6 +138,11 @@ impl Attached {
         self.newest
     }
 
+    #[cfg(test)]
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.step, Step::Live(_))
+    }
+
     /// Waits for what comes next. Nothing is lost if the wait is given up and begun again.
     pub async fn next(&mut self) -> Delivery {
         loop {
