@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 #![expect(dead_code, reason = "the files that use the rest join one after the other")]
 
+mod cart;
 mod error;
 mod extract;
 mod fields;
@@ -116,7 +117,7 @@ pub fn service(api: &Arc<Api>) -> Service {
 /// Every route. Nested by area, hot ones first: the forty-first sibling costs microseconds.
 fn routes() -> Router {
     Router::new()
-        .push(Router::with_path("api").get(ops::index).push(orders::routes()))
+        .push(Router::with_path("api").get(ops::index).push(cart::routes()).push(orders::routes()))
         .push(Router::with_path("auth/api").push(orders::own_routes()))
         .push(ops::routes())
 }
