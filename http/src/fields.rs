@@ -17,8 +17,11 @@ mod rules;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use souk_store::model::NotAnId;
 
@@ -26,9 +29,6 @@ use self::rules::{Boolean, Choice, Date, Id, Integer, Object, Price, Text};
 use crate::error::{ApiError, FieldErrors};
 
 pub(crate) use self::rules::NULL_CHARACTER;
-
-/// How deeply a body may be nested; `serde_json`'s own limit, which it does not apply to values that it skips.
-const MAX_DEPTH: usize = 128;
 
 const REQUIRED: &str = "This field is required.";
 const NULL: &str = "This field may not be null.";
@@ -44,26 +44,21 @@ impl Fields {
     /// Reads a JSON object. Of repeated keys the last counts.
     pub(crate) fn from_json(body: &[u8]) -> Result<Self, ApiError> {
         let text = std::str::from_utf8(body).map_err(ApiError::not_json)?;
-        if is_nested_too_deeply(text) {
-            return Err(ApiError::not_json("recursion limit exceeded"));
-        }
+        serde_json::from_str::<Sound>(text).map_err(ApiError::not_json)?;
         let value: &RawValue = serde_json::from_str(text).map_err(ApiError::not_json)?;
         Self::from_value(value).map_err(ApiError::fields)
     }
 
     fn from_value(value: &RawValue) -> Result<Self, FieldErrors> {
         let mut errors = FieldErrors::default();
-        if let Value::Object(text) = Value::of(value.get()) {
-            match serde_json::from_str(text) {
-                Ok(values) => return Ok(Self { values, errors }),
-                // A key with half a surrogate pair is the one thing that only this second reading sees.
-                Err(error) => errors.add(FieldErrors::NON_FIELD, format!("Invalid data: {error}.")),
-            }
-        } else {
-            let found = Value::of(value.get()).type_name();
-            let message = format!("Invalid data. Expected a dictionary, but got {found}.");
-            errors.add(FieldErrors::NON_FIELD, message);
+        let found = Value::of(value.get());
+        if let Value::Object(text) = found
+            && let Ok(values) = serde_json::from_str(text)
+        {
+            return Ok(Self { values, errors });
         }
+        let found = found.type_name();
+        errors.add(FieldErrors::NON_FIELD, format!("Invalid data. Expected a dictionary, but got {found}."));
         Err(errors)
     }
 
@@ -160,28 +155,60 @@ impl Fields {
 }
 
 /// The message about an id of nothing that the caller may name.
-pub(crate) fn no_such_object(id: impl std::fmt::Display) -> String {
+pub(crate) fn no_such_object(id: impl fmt::Display) -> String {
     format!("Invalid pk \"{id}\" - object does not exist.")
 }
 
-fn is_nested_too_deeply(json: &str) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return true;
-                }
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+/// Any JSON whose every text and number can be read: what `serde_json` skips it does not look into, and it would let
+/// half a surrogate pair pass, or a hundred thousand brackets.
+struct Sound;
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
     }
-    false
+}
+
+impl<'de> Visitor<'de> for Sound {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(Self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<Self, Self>()?.is_some() {}
+        Ok(Self)
+    }
 }
 
 /// A value as it was sent.
@@ -191,8 +218,7 @@ pub(crate) enum Value<'a> {
     Bool(bool),
     /// Its digits, as written.
     Number(&'a str),
-    /// None if the text cannot exist in UTF-8: half a surrogate pair.
-    Text(Option<Cow<'a, str>>),
+    Text(Cow<'a, str>),
     List,
     /// Its JSON.
     Object(&'a str),
@@ -206,8 +232,9 @@ impl<'a> Value<'a> {
             Some(b't') => Self::Bool(true),
             Some(b'f') => Self::Bool(false),
             Some(b'"') => Self::Text(match json[1..].strip_suffix('"') {
-                Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
-                _ => serde_json::from_str::<String>(json).ok().map(Cow::Owned),
+                Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
+                // The whole body was found sound.
+                _ => Cow::Owned(serde_json::from_str(json).unwrap_or_default()),
             }),
             Some(b'[') => Self::List,
             Some(b'{') => Self::Object(json),
@@ -232,7 +259,7 @@ impl<'a> Value<'a> {
     fn digits(&self) -> Option<&str> {
         match self {
             Self::Number(digits) => Some(digits),
-            Self::Text(Some(text)) => Some(text.trim()),
+            Self::Text(text) => Some(text.trim()),
             _ => None,
         }
     }

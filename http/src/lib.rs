@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 #![expect(dead_code, reason = "the files that use the rest join one after the other")]
 
+mod accounts;
 mod cart;
 mod error;
 mod extract;
@@ -22,9 +23,11 @@ mod hoops;
 mod ops;
 mod orders;
 mod page;
+pub mod passwords;
 mod query;
 mod reply;
 mod server;
+mod throttle;
 pub mod tokens;
 
 use std::fmt;
@@ -39,6 +42,8 @@ use souk_store::cache::Cache;
 
 pub use crate::server::Server;
 
+use crate::passwords::Passwords;
+use crate::throttle::LoginThrottle;
 use crate::tokens::{Tickets, Tokens};
 
 /// What the operator may choose about this crate.
@@ -73,6 +78,8 @@ pub struct Api {
     pub(crate) handles: Handles,
     pub(crate) tokens: Tokens,
     pub(crate) tickets: Tickets,
+    pub(crate) passwords: Passwords,
+    pub(crate) throttle: LoginThrottle,
     pub(crate) settings: Settings,
     closing: AtomicBool,
 }
@@ -89,6 +96,8 @@ impl Api {
             handles,
             tokens,
             tickets: Tickets::default(),
+            passwords: Passwords::start(),
+            throttle: LoginThrottle::default(),
             settings,
             closing: AtomicBool::new(false),
         }
@@ -97,6 +106,11 @@ impl Api {
     /// From now on `/readyz` says no, so that load balancers send nobody any more. The first step down.
     pub fn begin_closing(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Ends what runs besides the requests: hashes that are asked for are still computed. After the server has stopped.
+    pub async fn close(&self) {
+        self.passwords.close().await;
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -118,6 +132,6 @@ pub fn service(api: &Arc<Api>) -> Service {
 fn routes() -> Router {
     Router::new()
         .push(Router::with_path("api").get(ops::index).push(cart::routes()).push(orders::routes()))
-        .push(Router::with_path("auth/api").push(orders::own_routes()))
+        .push(Router::with_path("auth/api").push(accounts::routes()).push(orders::own_routes()))
         .push(ops::routes())
 }

@@ -54,7 +54,7 @@ impl Rule for Text {
 
     fn read(&self, value: Value<'_>) -> Result<String, Vec<String>> {
         let text = match value {
-            Value::Text(Some(text)) => text,
+            Value::Text(text) => text,
             Value::Number(digits) => Cow::Borrowed(digits),
             _ => return Err(vec!["Not a valid string.".to_owned()]),
         };
@@ -150,7 +150,7 @@ impl Rule for Boolean {
         let read = match value {
             Value::Bool(value) => Some(value),
             Value::Number(text) => flag(text),
-            Value::Text(Some(text)) => flag(&text),
+            Value::Text(text) => flag(&text),
             _ => None,
         };
         read.ok_or_else(|| vec!["Must be a valid boolean.".to_owned()])
@@ -187,7 +187,7 @@ impl Rule for Date {
     type Output = NaiveDate;
 
     fn read(&self, value: Value<'_>) -> Result<NaiveDate, Vec<String>> {
-        let text = if let Value::Text(Some(text)) = value { text } else { Cow::Borrowed("") };
+        let text = if let Value::Text(text) = value { text } else { Cow::Borrowed("") };
         date(&text).ok_or_else(|| {
             vec!["Date has wrong format. Use one of these formats instead: YYYY-MM-DD.".to_owned()]
         })
@@ -240,7 +240,7 @@ impl<T: FromStr> Rule for Choice<T> {
 
     fn read(&self, value: Value<'_>) -> Result<T, Vec<String>> {
         let shown: &str = match &value {
-            Value::Text(Some(text)) => text,
+            Value::Text(text) => text,
             Value::Number(digits) => digits,
             other => other.type_name(),
         };
