@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,6 +172,11 @@ struct Settings {
     #[arg(long = "CORS_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = origin, help_heading = "Security")]
     cors_allowed_origins: Vec<String>,
 
+    /// How many requests a minute one client address may make; without it, as many as it likes. Failed logins are
+    /// always limited.
+    #[arg(long = "RATE_LIMIT", value_parser = requests, help_heading = "Security")]
+    rate_limit: Option<NonZeroU32>,
+
     #[arg(long = "REDIS_URL", value_parser = not_served, hide = true)]
     redis_url: Option<String>,
     #[arg(long = "TLS_CERT", value_parser = not_served, hide = true)]
@@ -179,8 +185,6 @@ struct Settings {
     tls_key: Option<String>,
     #[arg(long = "MEDIA_ROOT", value_parser = not_served, hide = true)]
     media_root: Option<String>,
-    #[arg(long = "RATE_LIMIT", value_parser = not_served, hide = true)]
-    rate_limit: Option<String>,
 }
 
 /// The settings whose values no message quotes.
@@ -253,6 +257,10 @@ fn origin(text: &str) -> Result<String, &'static str> {
     }
 }
 
+fn requests(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.parse().map_err(|_| "must be a whole number of requests a minute, from 1")
+}
+
 fn not_served(_: &str) -> Result<String, &'static str> {
     Err("this build does not serve it yet; leave it out")
 }
@@ -276,6 +284,8 @@ pub struct Config {
     pub refresh_token_days: u32,
     /// Foreign origins, in lower case.
     pub cors_allowed_origins: Vec<String>,
+    /// Requests a minute for one client address.
+    pub rate_limit: Option<NonZeroU32>,
     given_secret_key: Option<Secret>,
     debug_given: bool,
 }
@@ -309,6 +319,7 @@ impl Config {
             access_token_minutes: settings.access_token_minutes,
             refresh_token_days: settings.refresh_token_days,
             cors_allowed_origins: settings.cors_allowed_origins,
+            rate_limit: settings.rate_limit,
             given_secret_key: settings.secret_key.map(Secret),
             debug_given: settings.debug.is_some(),
         })
@@ -490,6 +501,8 @@ mod tests {
             ("ACCESS_TOKEN_MINUTES", "0"),
             ("ACCESS_TOKEN_MINUTES", "1.5"),
             ("REFRESH_TOKEN_DAYS", "-7"),
+            ("RATE_LIMIT", "0"),
+            ("RATE_LIMIT", "many"),
             ("CORS_ALLOWED_ORIGINS", "*"),
             ("CORS_ALLOWED_ORIGINS", "https://a.example,shop.example"),
             ("CORS_ALLOWED_ORIGINS", "https://a.example/path"),
@@ -502,7 +515,7 @@ mod tests {
 
     #[test]
     fn a_setting_of_a_feature_that_is_not_built_is_not_silently_accepted() {
-        for name in ["REDIS_URL", "TLS_CERT", "TLS_KEY", "MEDIA_ROOT", "RATE_LIMIT"] {
+        for name in ["REDIS_URL", "TLS_CERT", "TLS_KEY", "MEDIA_ROOT"] {
             let line = refusal(&[(name, "anything")]);
             assert!(line.contains(name) && line.contains("does not serve it yet"), "{line}");
         }

@@ -65,6 +65,7 @@ impl App {
             access_token_life: config.access_token_life(),
             refresh_token_life: config.refresh_token_life(),
             cors_allowed_origins: config.cors_allowed_origins.clone(),
+            rate_limit: config.rate_limit,
         };
         let api = Arc::new(Api::new(db.clone(), cache, tree.handles().clone(), settings));
         let server = Server::start(listener, souk_http::service(&api))?;

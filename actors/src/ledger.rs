@@ -103,15 +103,44 @@ pub struct Ledger {
     seat: Seat<Message>,
     admissions: Arc<Semaphore>,
     levels: Levels,
+    counters: Arc<Counters>,
 }
 
-/// What the ledger did since the start, for those who watch it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the ledger does and did since the start, for those who watch it.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Load {
     /// Works that wait or are under way.
     pub admitted: usize,
     /// The most that there can be.
     pub most: usize,
+    /// Works that were refused because there were that many.
+    pub busy: u64,
+    /// Works committed.
+    pub works: u64,
+    /// Batches committed.
+    pub batches: u64,
+    /// Of these, how many had at most 1, 2, 4, … 1,024 works, but more than half of that.
+    pub batch_sizes: [u64; 11],
+    /// Seconds spent in transactions, those included that were rolled back.
+    pub commit_seconds: f64,
+}
+
+#[derive(Default)]
+struct Counters {
+    busy: AtomicU64,
+    works: AtomicU64,
+    batches: AtomicU64,
+    batch_sizes: [AtomicU64; 11],
+    commit_micros: AtomicU64,
+}
+
+impl Counters {
+    fn count_batch(&self, works: usize) {
+        self.works.fetch_add(works as u64, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        let size = works.next_power_of_two().ilog2() as usize;
+        self.batch_sizes[size.min(self.batch_sizes.len() - 1)].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 enum Message {
@@ -146,6 +175,7 @@ impl Ledger {
             seat: Seat::empty(),
             admissions: Arc::new(Semaphore::new(ADMISSIONS)),
             levels: Levels::default(),
+            counters: Arc::default(),
         }
     }
 
@@ -153,6 +183,7 @@ impl Ledger {
         let actor = LedgerActor {
             db: db.clone(),
             levels: self.levels.clone(),
+            counters: Arc::clone(&self.counters),
             invalidator: invalidator.clone(),
             sessions: sessions.clone(),
         };
@@ -168,7 +199,16 @@ impl Ledger {
     /// How full it is.
     #[must_use]
     pub fn load(&self) -> Load {
-        Load { admitted: ADMISSIONS - self.admissions.available_permits(), most: ADMISSIONS }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Load {
+            admitted: ADMISSIONS - self.admissions.available_permits(),
+            most: ADMISSIONS,
+            busy: read(&self.counters.busy),
+            works: read(&self.counters.works),
+            batches: read(&self.counters.batches),
+            batch_sizes: std::array::from_fn(|size| read(&self.counters.batch_sizes[size])),
+            commit_seconds: Duration::from_micros(read(&self.counters.commit_micros)).as_secs_f64(),
+        }
     }
 
     /// Places an order. Only the user's cart calls this: it makes sure that no two are under way for one user.
@@ -248,7 +288,10 @@ impl Ledger {
     }
 
     async fn submit(&self, work: Work) -> Result<Done, Refused> {
-        let admission = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| Refused::Busy)?;
+        let admission = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| {
+            self.counters.busy.fetch_add(1, Ordering::Relaxed);
+            Refused::Busy
+        })?;
         ask(self.seat.get(), DEADLINE, |reply| {
             Message::Submit(Box::new(Submission { work, answer: Answer { reply, _admission: admission } }))
         })
@@ -280,6 +323,7 @@ impl Ledger {
 struct LedgerActor {
     db: Db,
     levels: Levels,
+    counters: Arc<Counters>,
     invalidator: Invalidator,
     sessions: Sessions,
 }
@@ -395,8 +439,15 @@ impl LedgerActor {
     /// One transaction, its outcome known or found out.
     async fn commit_together(&self, works: &[Work]) -> Result<Batch, Lost> {
         let id = Uuid::new_v4();
-        match ledger::commit(&self.db, id, works).await {
-            Ok(batch) => Ok(batch),
+        let began = Instant::now();
+        let outcome = ledger::commit(&self.db, id, works).await;
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.commit_micros.fetch_add(micros, Ordering::Relaxed);
+        match outcome {
+            Ok(batch) => {
+                self.counters.count_batch(works.len());
+                Ok(batch)
+            }
             Err(CommitError::Aborted(error)) => Err(Lost::Aborted(error)),
             Err(CommitError::Unknown(batch, error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, batch.id = %id, "a commit was not answered");

@@ -533,6 +533,6 @@ impl SessionState {
 impl Socket {
     fn close(self, why: Ended) {
         // A socket that has gone needs no reason.
-        drop(self.end.send(why));
+        let _gone = self.end.send(why);
     }
 }

@@ -14,10 +14,13 @@ use salvo::cors::{Any, Cors, CorsHandler};
 use salvo::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use salvo::routing::{FilterInfo, FlowCtrl, filters};
 use salvo::{Depot, Handler, Request, Response, Router, async_trait};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::Api;
 use crate::error::ApiError;
+use crate::extract::client_address;
+use crate::rate_limit::RateLimit;
 
 /// How long a request may take altogether; an actor's own deadlines are shorter.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -30,17 +33,28 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The outermost hoop.
 pub(crate) struct Front {
     api: Arc<Api>,
+    rate_limit: Option<RateLimit>,
 }
 
 impl Front {
     pub(crate) fn new(api: Arc<Api>) -> Self {
-        Self { api }
+        let rate_limit = api.settings.rate_limit.map(RateLimit::per_minute);
+        Self { api, rate_limit }
+    }
+
+    /// Whole seconds after which this client is heard again, if it asked too often. Probes are always heard.
+    fn over_the_limit(&self, req: &Request) -> Option<u64> {
+        let limit = self.rate_limit.as_ref()?;
+        let probe = matches!(req.uri().path().trim_end_matches('/'), "/healthz" | "/readyz" | "/metrics");
+        let wait = if probe { None } else { limit.check(client_address(req)?).err() };
+        wait.map(|wait| wait.as_secs() + 1)
     }
 }
 
 #[async_trait]
 impl Handler for Front {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
+        let began = Instant::now();
         let request_id = request_id(req);
         depot.insert_typed(self.api.clone());
         // The query is left out: it may hold a token.
@@ -51,6 +65,10 @@ impl Handler for Front {
             url.path = req.uri().path(),
         );
         async {
+            if let Some(wait) = self.over_the_limit(req) {
+                ApiError::throttled(wait).render(res);
+                return;
+            }
             let work = AssertUnwindSafe(ctrl.call_next(req, depot, res)).catch_unwind();
             match tokio::time::timeout(DEADLINE, work).await {
                 Ok(Ok(_)) => {}
@@ -68,6 +86,7 @@ impl Handler for Front {
         .instrument(span)
         .await;
         finish(req, res, request_id);
+        self.api.metrics.count(req, res.status_code.unwrap_or(StatusCode::OK), began.elapsed());
     }
 }
 

@@ -20,17 +20,20 @@ mod error;
 mod extract;
 mod fields;
 mod hoops;
+mod metrics;
 mod ops;
 mod orders;
 mod page;
 pub mod passwords;
 mod query;
+mod rate_limit;
 mod reply;
 mod server;
 mod throttle;
 pub mod tokens;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,6 +45,7 @@ use souk_store::cache::Cache;
 
 pub use crate::server::Server;
 
+use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::throttle::LoginThrottle;
 use crate::tokens::{Tickets, Tokens};
@@ -57,6 +61,8 @@ pub struct Settings {
     pub refresh_token_life: Duration,
     /// Origins other than the server's own whose scripts may call, and whose pages may open WebSockets.
     pub cors_allowed_origins: Vec<String>,
+    /// Requests a minute for one client address.
+    pub rate_limit: Option<NonZeroU32>,
 }
 
 impl fmt::Debug for Settings {
@@ -81,6 +87,7 @@ pub struct Api {
     pub(crate) passwords: Passwords,
     pub(crate) throttle: LoginThrottle,
     pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
     closing: AtomicBool,
 }
 
@@ -90,6 +97,7 @@ impl Api {
     pub fn new(db: Db, cache: Cache, handles: Handles, settings: Settings) -> Self {
         let tokens =
             Tokens::new(&settings.secret_key, settings.access_token_life, settings.refresh_token_life);
+        let metrics = Metrics::new(&db, &cache, &handles);
         Self {
             db,
             cache,
@@ -99,6 +107,7 @@ impl Api {
             passwords: Passwords::start(),
             throttle: LoginThrottle::default(),
             settings,
+            metrics,
             closing: AtomicBool::new(false),
         }
     }
@@ -134,4 +143,5 @@ fn routes() -> Router {
         .push(Router::with_path("api").get(ops::index).push(cart::routes()).push(orders::routes()))
         .push(Router::with_path("auth/api").push(accounts::routes()).push(orders::own_routes()))
         .push(ops::routes())
+        .push(metrics::routes())
 }

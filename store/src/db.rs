@@ -117,6 +117,17 @@ pub struct SqlitePools {
     pub(crate) readers: SqlitePool,
 }
 
+/// How much of a pool is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// What it is for.
+    pub name: &'static str,
+    /// Open connections.
+    pub connections: usize,
+    /// Those that nobody uses.
+    pub idle: usize,
+}
+
 /// An open database. Cheap to clone; all clones share the same pools.
 #[derive(Clone, Debug)]
 pub enum Db {
@@ -234,6 +245,19 @@ impl Db {
     /// [`StoreError::Unavailable`] if it does not within the time-outs.
     pub async fn ping(&self) -> Result<(), StoreError> {
         Ok(read!(self, pool => sqlx::query("select 1").execute(pool).await.map(drop))?)
+    }
+
+    /// How much of its pools is in use: the writer's and the readers' on SQLite, the one pool on Postgres.
+    #[must_use]
+    pub fn pool_use(&self) -> Vec<PoolUse> {
+        let of = |name, size: u32, idle: usize| PoolUse { name, connections: size as usize, idle };
+        match self {
+            Self::Sqlite(pools) => vec![
+                of("writer", pools.writer.size(), pools.writer.num_idle()),
+                of("readers", pools.readers.size(), pools.readers.num_idle()),
+            ],
+            Self::Postgres(pool) => vec![of("all", pool.size(), pool.num_idle())],
+        }
     }
 
     /// Closes all connections once the statements under way have ended.
