@@ -34,6 +34,9 @@ const MAX_ADDRESS: usize = 2_000;
 const MAX_BIO: usize = 2_000;
 const MAX_PREFERENCES: usize = 8 * 1024;
 
+const NOT_AN_EMAIL: &str = "Enter a valid email address.";
+const NOT_A_USERNAME: &str =
+    "Enter a valid username. This value may contain only letters, numbers, and @/./+/-/_ characters.";
 const WRONG_CREDENTIALS: &str = "No active account found with the given credentials";
 
 /// The routes of this file, below `/auth/api/`.
@@ -163,12 +166,10 @@ async fn writable_fields(
         ..AccountChange::default()
     };
     if change.email.as_deref().is_some_and(|email| !is_email(email)) {
-        fields.error("email", "Enter a valid email address.");
+        fields.error("email", NOT_AN_EMAIL);
     }
     if change.username.as_deref().is_some_and(|username| !is_username(username)) {
-        let message =
-            "Enter a valid username. This value may contain only letters, numbers, and @/./+/-/_ characters.";
-        fields.error("username", message);
+        fields.error("username", NOT_A_USERNAME);
     }
     if change.email.is_some() || change.username.is_some() {
         let (email, username) = (change.email.as_deref(), change.username.as_deref());
@@ -177,6 +178,29 @@ async fn writable_fields(
         tell_taken(fields, taken);
     }
     Ok(change)
+}
+
+/// What is wrong with the names and the password of a new account, field by field, whether they are taken or not: the
+/// rules of registering for the command line, which has no form to fill in.
+#[must_use]
+pub fn objections(email: &str, username: &str, password: &str) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let fields = [
+        ("email", email, MAX_EMAIL, is_email(email), NOT_AN_EMAIL),
+        ("username", username, MAX_USERNAME, is_username(username), NOT_A_USERNAME),
+    ];
+    for (field, value, most, is_good, message) in fields {
+        if value.is_empty() {
+            found.push((field, "This field may not be blank.".to_owned()));
+        } else if value.chars().count() > most {
+            found.push((field, format!("Ensure this field has no more than {most} characters.")));
+        } else if !is_good || value.contains('\0') {
+            found.push((field, message.to_owned()));
+        }
+    }
+    let about_password = passwords::objections(password, Owner { email, username });
+    found.extend(about_password.into_iter().map(|why| ("password", why)));
+    found
 }
 
 fn tell_taken(fields: &mut Fields, taken: Taken) {

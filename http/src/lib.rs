@@ -14,7 +14,7 @@
 #![warn(missing_docs)]
 #![expect(dead_code, reason = "the files that use the rest join one after the other")]
 
-mod accounts;
+pub mod accounts;
 mod cart;
 mod error;
 mod extract;
