@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
+use souk_http::tokens::Tokens;
 
 use crate::secret_key;
 
@@ -323,6 +324,15 @@ impl Config {
             given_secret_key: settings.secret_key.map(Secret),
             debug_given: settings.debug.is_some(),
         })
+    }
+
+    /// What makes tokens that this configuration's servers accept.
+    ///
+    /// # Errors
+    /// As [`Config::secret_key`].
+    pub fn tokens(&self) -> Result<Tokens, BadSetting> {
+        let key = self.secret_key()?;
+        Ok(Tokens::new(key.reveal().as_bytes(), self.access_token_life(), self.refresh_token_life()))
     }
 
     /// How long an access token lives.

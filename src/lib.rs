@@ -89,6 +89,7 @@ impl App {
             api.begin_closing();
             server.stop(REQUESTS_GRACE).await;
             tree.drain().await;
+            api.close().await;
             db.close().await;
         };
         tokio::time::timeout(SHUTDOWN_DEADLINE, way_down).await.context("the shutdown took too long")

@@ -1,9 +1,13 @@
 //! `souk`: the command line. One short function a command; what they share is in the library beside this file.
 
 mod audit;
+mod demo;
 mod logging;
+mod seed;
+mod superuser;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -26,16 +30,24 @@ struct Cli {
 enum Command {
     /// Migrate the database, then serve HTTP and WebSocket on one port.
     #[command(after_help = settings_help())]
-    Serve,
+    Serve {
+        /// Fill an empty shop with sample data and an admin, whose password is printed once; embedded database only.
+        #[arg(long)]
+        demo: bool,
+    },
     /// Bring the database's schema up to date.
     Migrate,
+    /// Make an admin: asks on a terminal, or takes everything from arguments and environment.
+    Createsuperuser(superuser::Wish),
+    /// Store sample data, the same for the same numbers; what is there already is left as it is.
+    Seed(seed::Wish),
     /// Check the books of a database, live or not; exit code 1 if they are wrong.
     Audit,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command.unwrap_or(Command::Serve)) {
+    match run(cli.command.unwrap_or(Command::Serve { demo: false })) {
         Ok(code) => code,
         Err(error) => {
             drop(writeln!(std::io::stderr(), "souk: {}", in_one_line(&error)));
@@ -58,21 +70,30 @@ fn in_one_line(error: &anyhow::Error) -> String {
 
 #[tokio::main]
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let config = Config::read(&Environment::read()?)?;
+    let environment = Environment::read()?;
+    let config = Config::read(&environment)?;
     logging::start(&config);
     match command {
-        Command::Serve => serve(&config).await,
+        Command::Serve { demo } => serve(&config, demo).await,
         Command::Migrate => migrate(&config).await,
+        Command::Createsuperuser(wish) => create_superuser(&config, &wish, &environment).await,
+        Command::Seed(wish) => seed::run(&config, &wish).await,
         Command::Audit => audit::run(&config).await,
     }
 }
 
-async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
     let mut stop = StopSignals::install()?;
     config.secret_key()?;
     let listener = souk::bind(config).await?;
+    if demo {
+        demo::furnish(config).await?;
+    }
     let app = App::start(config, listener).await?;
     tracing::info!("listening on http://{}", app.addr());
+    if config.debug {
+        show_links(app.addr())?;
+    }
     stop.next().await;
     tracing::info!("stopping; once more to stop at once");
     tokio::select! {
@@ -81,6 +102,15 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// For people, beside the log.
+fn show_links(address: SocketAddr) -> std::io::Result<()> {
+    let links = format!(
+        "\n  Index of the API  http://{address}/api/\n  Products          http://{address}/api/products/\n  \
+         Notifications     ws://{address}/ws/notifications/{{user_id}}/\n  To stop           Ctrl-C\n\n"
+    );
+    std::io::stdout().write_all(links.as_bytes())
 }
 
 /// SIGTERM, as from a service manager, and Ctrl-C.
@@ -109,6 +139,18 @@ async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
     let db = open(config).await?;
     db.close().await;
     tracing::info!("the database is up to date");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create_superuser(
+    config: &Config,
+    wish: &superuser::Wish,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let db = open(config).await?;
+    let email = superuser::run(&db, wish, environment).await?;
+    db.close().await;
+    writeln!(std::io::stdout(), "{email} is an admin now.")?;
     Ok(ExitCode::SUCCESS)
 }
 
