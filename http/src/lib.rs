@@ -21,6 +21,7 @@ mod extract;
 mod fields;
 mod hoops;
 mod metrics;
+mod notifications;
 mod ops;
 mod orders;
 mod page;
@@ -140,8 +141,15 @@ pub fn service(api: &Arc<Api>) -> Service {
 /// Every route. Nested by area, hot ones first: the forty-first sibling costs microseconds.
 fn routes() -> Router {
     Router::new()
-        .push(Router::with_path("api").get(ops::index).push(cart::routes()).push(orders::routes()))
+        .push(
+            Router::with_path("api")
+                .get(ops::index)
+                .push(cart::routes())
+                .push(orders::routes())
+                .push(notifications::routes()),
+        )
         .push(Router::with_path("auth/api").push(accounts::routes()).push(orders::own_routes()))
+        .push(notifications::socket_route())
         .push(ops::routes())
         .push(metrics::routes())
 }

@@ -69,21 +69,24 @@ pub async fn after(db: &Db, user: UserId, after: EventId, limit: u32) -> Result<
 }
 
 /// At most `limit` of a user's events, newest first, without the `offset` newest; with `unread` only those behind the
-/// read mark.
+/// read mark, or only those up to it.
 ///
 /// # Errors
 /// As [`inbox`].
 pub async fn list(
     db: &Db,
     user: UserId,
-    unread: bool,
-    offset: i64,
+    unread: Option<bool>,
     limit: i64,
+    offset: i64,
 ) -> Result<EventList, StoreError> {
-    let inbox = inbox(db, user).await?;
-    let floor = if unread { inbox.read_up_to.0 } else { 0 };
-    let count = inbox.last_event_id.0 - floor;
-    let top = inbox.last_event_id.0.saturating_sub(offset);
+    let Inbox { last_event_id, read_up_to } = inbox(db, user).await?;
+    let (floor, ceiling) = match unread {
+        None => (0, last_event_id.0),
+        Some(true) => (read_up_to.0, last_event_id.0),
+        Some(false) => (0, read_up_to.0),
+    };
+    let top = ceiling.saturating_sub(offset);
     let bottom = top.saturating_sub(limit).max(floor);
     let events = if top > bottom {
         read!(db, pool => {
@@ -92,7 +95,7 @@ pub async fn list(
     } else {
         Vec::new()
     };
-    Ok(EventList { events, count, read_up_to: inbox.read_up_to })
+    Ok(EventList { events, count: ceiling - floor, read_up_to })
 }
 
 /// Marks a user's events up to number `up_to` as read: never backwards, and never beyond the newest.
@@ -126,7 +129,7 @@ mod tests {
         let user = test.user().await;
         assert_eq!(last_event_id(&test.db, user).await.unwrap(), EventId(0));
         assert_eq!(after(&test.db, user, EventId(0), 10).await.unwrap(), []);
-        let list = list(&test.db, user, false, 0, 10).await.unwrap();
+        let list = list(&test.db, user, None, 10, 0).await.unwrap();
         assert_eq!(list, EventList { events: Vec::new(), count: 0, read_up_to: EventId(0) });
         mark_read(&test.db, user, EventId(7)).await.unwrap();
         assert_eq!(inbox(&test.db, user).await.unwrap().read_up_to, EventId(0));
@@ -151,17 +154,20 @@ mod tests {
         let user = test.user().await;
         test.events(user, 7).await;
         for (unread, offset, limit, expected, count) in [
-            (false, 0, 3, vec![7, 6, 5], 7),
-            (false, 3, 3, vec![4, 3, 2], 7),
-            (false, 6, 3, vec![1], 7),
-            (false, 7, 3, vec![], 7),
-            (true, 0, 3, vec![7, 6, 5], 5),
-            (true, 3, 3, vec![4, 3], 5),
-            (true, 6, 3, vec![], 5),
+            (None, 0, 3, vec![7, 6, 5], 7),
+            (None, 3, 3, vec![4, 3, 2], 7),
+            (None, 6, 3, vec![1], 7),
+            (None, 7, 3, vec![], 7),
+            (None, i64::MAX, 3, vec![], 7),
+            (Some(true), 0, 3, vec![7, 6, 5], 5),
+            (Some(true), 3, 3, vec![4, 3], 5),
+            (Some(true), 6, 3, vec![], 5),
+            (Some(false), 0, 3, vec![2, 1], 2),
+            (Some(false), 1, 3, vec![1], 2),
         ] {
             mark_read(&test.db, user, EventId(2)).await.unwrap();
-            let list = list(&test.db, user, unread, offset, limit).await.unwrap();
-            assert_eq!((numbers(&list.events), list.count), (expected, count), "{unread} {offset}");
+            let list = list(&test.db, user, unread, limit, offset).await.unwrap();
+            assert_eq!((numbers(&list.events), list.count), (expected, count), "{unread:?} {offset}");
             assert_eq!(list.read_up_to, EventId(2));
         }
     }
