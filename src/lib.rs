@@ -88,6 +88,7 @@ impl App {
         let way_down = async {
             api.begin_closing();
             server.stop(REQUESTS_GRACE).await;
+            api.close().await;
             tree.drain().await;
             api.close().await;
             db.close().await;

@@ -249,9 +249,9 @@ fn new_password(fields: &mut Fields, owner: Owner<'_>) -> String {
         for objection in passwords::objections(&password, owner) {
             fields.error("password", objection);
         }
-        if !fields.refused("password_confirm") && password != confirmation {
-            fields.non_field_error("The two password fields didn't match.");
-        }
+    }
+    if !fields.refused("password") && !fields.refused("password_confirm") && password != confirmation {
+        fields.non_field_error("The two password fields didn't match.");
     }
     password
 }
@@ -494,51 +494,4 @@ async fn switch_user(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiE
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn email_addresses_have_a_name_and_a_host_with_a_dot() {
-        for good in [
-            "a@b.co",
-            "anna.berg+shop@mail.example.com",
-            "o'neil@ex-ample.org",
-            "x@bücher.example",
-            "USER@EXAMPLE.COM",
-        ] {
-            assert!(is_email(good), "{good}");
-        }
-        for bad in [
-            "",
-            "a",
-            "@",
-            "a@",
-            "@b.co",
-            "a@b",
-            "a b@c.de",
-            "a@b..de",
-            ".a@b.de",
-            "a.@b.de",
-            "a@-b.de",
-            "a@b.d",
-            "a@b.de.",
-            "a@@b.de",
-            "a@b.123",
-            "ä@b.de",
-            "a@b.de\n",
-            "a@[127.0.0.1]",
-        ] {
-            assert!(!is_email(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn usernames_are_letters_digits_and_five_signs() {
-        for good in ["anna", "Anna.Berg+1@home-office_2", "änna", "安娜"] {
-            assert!(is_username(good), "{good}");
-        }
-        for bad in ["a b", "a/b", "a!", "😀", "a\u{200b}"] {
-            assert!(!is_username(bad), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -228,3 +228,6 @@ impl Handler for NotAllowed {
         ApiError::method_not_allowed(req.method().as_str(), self.allow.clone()).render(res);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,8 @@ mod query;
 mod rate_limit;
 mod reply;
 mod server;
+#[cfg(test)]
+mod testing;
 mod throttle;
 pub mod tokens;
 
