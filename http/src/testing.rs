@@ -41,6 +41,7 @@ impl TestShop {
             access_token_life: Duration::from_hours(1),
             refresh_token_life: Duration::from_hours(24),
             cors_allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            rate_limit: None,
         };
         let api = Arc::new(Api::new(database.db.clone(), cache, tree.handles().clone(), settings));
         Self { service: service(&api), api, tree, _database: database }
