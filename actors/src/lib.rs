@@ -4,7 +4,8 @@
 //! Keeper ─┬─ StockLedger           takes orders and every other change of stock, commits them in batches
 //!         ├─ CartKeeper ── Cart …  one a user while active: edits, checkout, passivation when idle
 //!         ├─ SessionKeeper ── Session …  one a connected user: all that user's sockets, replay then live
-//!         └─ Invalidator           tells who must know what has changed
+//!         ├─ Invalidator           tells who must know what has changed
+//!         └─ Watcher               sees what other processes wrote to the SQLite file
 //! ```
 //!
 //! Calls point down (http → cart → ledger → store) and have a deadline; what goes sideways or up is a cast. So no two
@@ -21,6 +22,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod watcher;
 
 use std::time::Duration;
 

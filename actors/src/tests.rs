@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use souk_store::cache::Cache;
+use souk_store::cache::{Cache, Key};
 use souk_store::ledger::{Done, IdempotencyKey, NewProduct, Refusal, StockMove};
-use souk_store::model::{CategoryId, Money, OrderId, OrderStatus, Product, ProductId, UserId};
+use souk_store::model::{CategoryId, Money, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId};
+use souk_store::sample::SampleCategory;
 use souk_store::testing::TestDb;
-use souk_store::{carts, orders};
+use souk_store::{Db, carts, orders, sample};
 
 use crate::{Checkout, Handles, Refused, SocketLimits, Tree};
 
@@ -227,4 +228,25 @@ async fn one_key_at_once_makes_one_order_and_the_rest_hear_of_it() {
     assert_eq!(shop.level(lamp).await, 10);
     assert_eq!(orders::find(&shop.test.db, placed[0]).await.unwrap().unwrap().status, OrderStatus::Cancelled);
     shop.close().await;
+}
+
+#[tokio::test]
+async fn what_another_process_writes_is_not_hidden_by_the_cache() {
+    let test = TestDb::create().await;
+    let cache = Cache::new(1 << 20);
+    let tree = Tree::start(&test.db, &cache, SocketLimits::default()).await.unwrap();
+    let before = cache.generation(Key::Catalogue);
+    let other = Db::connect(test.url()).await.unwrap();
+    let category =
+        SampleCategory { name: "Rugs".to_owned(), description: String::new(), created_at: Timestamp::now() };
+    sample::add_categories(&other, &[category]).await.unwrap();
+    if other.written_by_others().await.unwrap().is_some() {
+        let noticed = async {
+            while cache.generation(Key::Catalogue) == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("it is noticed");
+    }
+    tree.drain().await;
 }

@@ -13,6 +13,7 @@ use crate::invalidation::Invalidator;
 use crate::keeper::{Instruction, Keeper};
 use crate::ledger::Ledger;
 use crate::session::{Sessions, SocketLimits};
+use crate::watcher::Watcher;
 
 /// By these everybody outside reaches the actors. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +60,7 @@ impl Tree {
             invalidator.child(db, &sessions),
             ledger.child(db, &invalidator, &sessions),
             carts.child(),
+            Watcher::child(db, &invalidator),
         ];
         let (keeper, _ends) = Actor::spawn(None, Keeper, children).await.map_err(NotStarted)?;
         Ok(Self { keeper, handles: Handles { ledger, carts, sessions, invalidator } })

@@ -260,6 +260,18 @@ impl Db {
         }
     }
 
+    /// A number that changes when another process commits to the SQLite file; none on Postgres.
+    ///
+    /// It is asked of the one connection by which this process writes, so that its own commits do not count.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the connection is not free in time.
+    pub async fn written_by_others(&self) -> Result<Option<i64>, StoreError> {
+        let Self::Sqlite(pools) = self else { return Ok(None) };
+        let (version,): (i64,) = sqlx::query_as("pragma data_version").fetch_one(&pools.writer).await?;
+        Ok(Some(version))
+    }
+
     /// Closes all connections once the statements under way have ended.
     pub async fn close(&self) {
         match self {
@@ -450,6 +462,22 @@ mod tests {
         let level: (i64,) = sqlx::query_as("pragma synchronous").fetch_one(&pools.writer).await.unwrap();
         assert_eq!((mode.0.as_str(), level.0), ("wal", 2));
         db.close().await;
+    }
+
+    #[tokio::test]
+    async fn writes_of_others_are_told_from_ones_own() {
+        let test = crate::testing::TestDb::create().await;
+        let Some(before) = test.db.written_by_others().await.unwrap() else { return };
+        test.category("Lamps").await;
+        assert_eq!(test.db.written_by_others().await.unwrap(), Some(before));
+        let other = Db::connect(test.url()).await.unwrap();
+        let category = crate::sample::SampleCategory {
+            name: "Rugs".to_owned(),
+            description: String::new(),
+            created_at: crate::model::Timestamp::now(),
+        };
+        crate::sample::add_categories(&other, &[category]).await.unwrap();
+        assert_ne!(test.db.written_by_others().await.unwrap(), Some(before));
     }
 
     #[tokio::test]
