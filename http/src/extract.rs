@@ -154,3 +154,11 @@ pub(crate) fn media_url(base: &str, path: Option<&str>) -> Option<String> {
 pub(crate) fn client_address(req: &Request) -> Option<IpAddr> {
     req.remote_addr().ip()
 }
+
+/// What limits count as one client: the address, or its /64 network, since whoever has one IPv6 address has all of it.
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
+        v4 => v4,
+    }
+}

@@ -123,13 +123,14 @@ fn finish(req: &Request, res: &mut Response, request_id: HeaderValue) {
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
 }
 
-/// Compresses what is large enough and not compressed yet, at the fast end of each algorithm.
+/// Compresses what is large enough and not compressed yet. At any other level than the fastest the library takes a
+/// blocking thread for each response, however small.
 pub(crate) fn compression() -> Compression {
     Compression::new()
         .disable_all()
-        .enable_zstd(CompressionLevel::Precise(1))
-        .enable_brotli(CompressionLevel::Precise(4))
-        .enable_gzip(CompressionLevel::Precise(4))
+        .enable_zstd(CompressionLevel::Fastest)
+        .enable_brotli(CompressionLevel::Fastest)
+        .enable_gzip(CompressionLevel::Fastest)
         .min_length(LEAST_COMPRESSED)
 }
 

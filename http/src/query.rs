@@ -4,7 +4,6 @@
 //! is django-filter's; stricter than it, an unknown `ordering` term and a boolean that is neither `true` nor `false` are
 //! refused.
 
-use std::fmt::Display;
 use std::str::FromStr;
 
 use salvo::Request;
@@ -126,11 +125,6 @@ impl<'r> Query<'r> {
             }
         }
         order
-    }
-
-    /// Adds a message about a parameter that the handler found wrong.
-    pub(crate) fn error(&mut self, name: &str, message: impl Display) {
-        self.errors.add(name, message.to_string());
     }
 
     /// The error to answer with if any parameter was refused. Nothing that was read may be used before.

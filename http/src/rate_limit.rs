@@ -3,13 +3,15 @@
 //! A client may use its minute's worth at once and gets it back evenly. IPv6 clients count by their /64, which is what
 //! one customer has. Memory is bounded: addresses that have their whole minute again are forgotten.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::extract::network_of;
 
 /// After this many requests, forgotten addresses are looked for.
 const TIDY_EVERY: u32 = 10_000;
@@ -35,14 +37,9 @@ impl RateLimit {
         if self.until_tidy.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             self.limiter.retain_recent();
         }
-        let client = match client {
-            IpAddr::V6(address) => {
-                let prefix = address.to_bits() >> 64 << 64;
-                address.to_ipv4_mapped().map_or(IpAddr::V6(Ipv6Addr::from_bits(prefix)), IpAddr::V4)
-            }
-            address @ IpAddr::V4(_) => address,
-        };
-        self.limiter.check_key(&client).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+        self.limiter
+            .check_key(&network_of(client))
+            .map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 use souk_store::model::fold;
 use tokio::time::Instant;
 
+use crate::extract::network_of;
+
 /// Failures before the brake.
 const MOST_FAILURES: usize = 10;
 /// For how long a failure counts.
@@ -77,14 +79,6 @@ impl LoginThrottle {
     /// A try succeeded.
     pub(crate) fn succeeded(&self, login: Login) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&login);
-    }
-}
-
-/// The address, or its /64 network: whoever has one IPv6 address has all of them.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
-        v4 => v4,
     }
 }
 

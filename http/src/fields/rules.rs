@@ -12,14 +12,13 @@ use super::{Field, Rule, Value, no_such_object};
 #[derive(Debug)]
 pub(crate) struct Text {
     max: usize,
-    min: usize,
     blank: bool,
     trim: bool,
 }
 
 impl Default for Text {
     fn default() -> Self {
-        Self { max: usize::MAX, min: 0, blank: false, trim: true }
+        Self { max: usize::MAX, blank: false, trim: true }
     }
 }
 
@@ -27,12 +26,6 @@ impl Field<'_, Text> {
     /// At most this many characters.
     pub(crate) fn max(mut self, characters: usize) -> Self {
         self.rule.max = characters;
-        self
-    }
-
-    /// At least this many characters.
-    pub(crate) fn min(mut self, characters: usize) -> Self {
-        self.rule.min = characters;
         self
     }
 
@@ -64,12 +57,8 @@ impl Rule for Text {
             return if self.blank { Ok(String::new()) } else { Err(blank()) };
         }
         let mut messages = Vec::new();
-        let length = text.chars().count();
-        if length > self.max {
+        if text.chars().count() > self.max {
             messages.push(format!("Ensure this field has no more than {} characters.", self.max));
-        }
-        if length < self.min {
-            messages.push(format!("Ensure this field has at least {} characters.", self.min));
         }
         if text.contains('\0') {
             messages.push(NULL_CHARACTER.to_owned());
