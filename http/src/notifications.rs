@@ -6,6 +6,8 @@
 //! [`socket`]. Tokens and tickets in the query appear in no log: nothing here logs the query.
 
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
