@@ -52,6 +52,29 @@ impl Invalidator {
         }
     }
 
+    /// Does a write and forgets `keys` after it, whatever its outcome: a commit whose answer was lost may stand.
+    ///
+    /// It is done to its end even if the caller is dropped meanwhile, as handlers are whose client leaves; the caches
+    /// would otherwise keep what was before it.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        keys: Vec<Key>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let invalidator = self.clone();
+        let work = async move {
+            let outcome = work.await;
+            invalidator.forget(&keys);
+            outcome
+        };
+        #[expect(clippy::disallowed_methods, reason = "it is awaited here, and ends with its one statement")]
+        match tokio::spawn(work).await {
+            Ok(outcome) => outcome,
+            // Nothing aborts the task, so it panicked.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
     /// Waits until all that was said so far has been dealt with, then ends the actor.
     pub(crate) async fn drain(&self) {
         if let Some(actor) = self.seat.get() {
