@@ -26,7 +26,7 @@ use crate::rate_limit::RateLimit;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Smaller bodies gain nothing by compression.
-const LEAST_COMPRESSED: usize = 1024;
+pub(crate) const LEAST_COMPRESSED: usize = 1024;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -9,6 +9,7 @@
 //! | `fields`, `query` | the fields of a body, filters; every bad one at once |
 //! | `page` | pages of lists with their links |
 //! | `reply`, `error` | answers that were asked for, and the others |
+//! | `rendered` | answers that are written once and sent often |
 //! | `hoops` | nothing: they surround every handler |
 
 #![warn(missing_docs)]
@@ -16,6 +17,8 @@
 
 pub mod accounts;
 mod cart;
+mod catalogue;
+mod categories;
 mod error;
 mod extract;
 mod fields;
@@ -28,6 +31,7 @@ mod page;
 pub mod passwords;
 mod query;
 mod rate_limit;
+mod rendered;
 mod reply;
 mod server;
 #[cfg(test)]
@@ -50,6 +54,7 @@ pub use crate::server::Server;
 
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
+use crate::rendered::Answers;
 use crate::throttle::LoginThrottle;
 use crate::tokens::{Tickets, Tokens};
 
@@ -89,6 +94,7 @@ pub struct Api {
     pub(crate) tickets: Tickets,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: LoginThrottle,
+    pub(crate) answers: Answers,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     closing: AtomicBool,
@@ -109,6 +115,7 @@ impl Api {
             tickets: Tickets::default(),
             passwords: Passwords::start(),
             throttle: LoginThrottle::default(),
+            answers: Answers::default(),
             settings,
             metrics,
             closing: AtomicBool::new(false),
@@ -146,6 +153,8 @@ fn routes() -> Router {
         .push(
             Router::with_path("api")
                 .get(ops::index)
+                .push(catalogue::routes())
+                .push(categories::routes())
                 .push(cart::routes())
                 .push(orders::routes())
                 .push(notifications::routes()),
