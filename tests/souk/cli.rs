@@ -25,7 +25,7 @@ const SETTINGS: [&str; 13] = [
 async fn help_names_every_command_and_setting() {
     let shop = Shop::closed(&[]);
     let help = shop.souk(&["--help"]).await.succeeds().out;
-    for command in ["serve", "migrate", "createsuperuser", "seed", "openapi", "audit"] {
+    for command in ["serve", "migrate", "createsuperuser", "seed", "audit"] {
         assert!(help.contains(command), "{command} is not in the help:\n{help}");
     }
     let help = shop.souk(&["serve", "--help"]).await.succeeds().out;
@@ -231,7 +231,7 @@ async fn the_demo_is_a_shop_with_goods_and_an_admin() {
     let admin = shop.anyone().signed_in_as(&email, &password).await;
     assert_eq!(admin.get("/auth/api/profile/").await.is(200)["is_admin"], true);
     assert!(shop.anyone().get("/api/products/").await.is(200).count() > 10);
-    assert!(shop.log().contains("/api/docs/") && shop.log().contains("/admin/"), "links\n{}", shop.log());
+    assert!(shop.log().contains(&format!("{}/api/", shop.url())), "links\n{}", shop.log());
 
     // Printed once: the second start has nothing to add.
     let (count, said) = (shop.anyone().get("/api/products/").await.is(200).count(), shop.log().len());
