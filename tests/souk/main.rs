@@ -10,6 +10,7 @@ mod catalogue;
 mod cli;
 mod conventions;
 mod crashes;
+mod documents;
 mod filters;
 mod freshness;
 mod harness;
