@@ -11,7 +11,10 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Message, SpawnErr, SupervisionEvent};
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Message, RpcReplyPort, SpawnErr,
+    SupervisionEvent,
+};
 use tokio::time::Instant;
 
 /// The pause before the second restart in a row; it doubles from there.
@@ -92,8 +95,8 @@ pub(crate) struct Keeper;
 pub(crate) enum Instruction {
     /// Start the child at this post.
     Start(usize),
-    /// From now on an end is an end.
-    LetEnd,
+    /// From now on an end is an end. Answered, because ractor delivers the news of an end before messages that wait.
+    LetEnd(RpcReplyPort<()>),
 }
 
 pub(crate) struct State {
@@ -126,7 +129,10 @@ impl Actor for Keeper {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Instruction::LetEnd => state.ending = true,
+            Instruction::LetEnd(known) => {
+                state.ending = true;
+                drop(known.send(()));
+            }
             Instruction::Start(index) if !state.ending => {
                 let post = &mut state.posts[index];
                 match (post.child.start)(myself.get_cell()).await {

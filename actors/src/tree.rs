@@ -7,13 +7,13 @@ use ractor::{Actor, ActorRef};
 use souk_store::Db;
 use souk_store::cache::Cache;
 
-use crate::DRAIN_DEADLINE;
 use crate::cart::Carts;
 use crate::invalidation::Invalidator;
 use crate::keeper::{Instruction, Keeper};
 use crate::ledger::Ledger;
 use crate::session::{Sessions, SocketLimits};
 use crate::watcher::Watcher;
+use crate::{DRAIN_DEADLINE, ask};
 
 /// By these everybody outside reaches the actors. Cheap to clone.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ impl Tree {
     /// go, then what has changed is passed on. Call it when no request is under way any more.
     pub async fn drain(self) {
         // If the keeper has ended already, so have its children.
-        drop(self.keeper.cast(Instruction::LetEnd));
+        drop(ask(Some(self.keeper.clone()), DRAIN_DEADLINE, Instruction::LetEnd).await);
         self.handles.carts.drain().await;
         self.handles.ledger.drain().await;
         let left = self.handles.sessions.drain(DRAIN_DEADLINE).await;

@@ -46,7 +46,7 @@ impl House {
     /// Waits until nobody is connected any longer, and for the end of all actors.
     async fn close(self) {
         until(|| self.sessions.counts().sockets == 0 && self.sessions.counts().sessions == 0).await;
-        self.keeper.cast(Instruction::LetEnd).unwrap();
+        ask(Some(self.keeper.clone()), Duration::from_secs(5), Instruction::LetEnd).await.unwrap();
         self.keeper.stop(None);
         timeout(Duration::from_secs(10), self.ends).await.unwrap().unwrap();
     }
