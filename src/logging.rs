@@ -5,13 +5,13 @@ use std::io::IsTerminal;
 use souk::config::Config;
 use tracing_subscriber::EnvFilter;
 
-/// Libraries that say at every start what Souk says better.
-const QUIETER: &str = ",salvo_core=warn,salvo=warn";
+/// Libraries that say at every start what Souk says better, unless they are asked for.
+const QUIETER: [&str; 2] = ["salvo_core", "sqlx::postgres::notice"];
 
 pub(crate) fn start(config: &Config) {
     let mut filter = config.log_filter.clone();
-    if !filter.contains("salvo") {
-        filter += QUIETER;
+    for target in QUIETER.iter().filter(|target| !config.log_filter.contains(*target)) {
+        filter += &format!(",{target}=warn");
     }
     let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
     if config.debug {

@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(add_products(&test.db, &[changed, product(3, 7)]).await.unwrap(), 1);
         assert_eq!(count(&test.db, "select stock from products where sku = 'L-1'").await, 5);
         assert_eq!(count(&test.db, "select count(*) from stock_movements").await, 2);
-        let found = "select count(*) from products where search_text like '%lamp 3%lamps'";
+        let found = "select count(*) from products where search_text like '%lamp 3%'";
         assert_eq!(count(&test.db, found).await, 1);
     }
 
