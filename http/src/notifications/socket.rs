@@ -2,7 +2,8 @@
 //!
 //! One task serves one socket, and does one thing at a time: while it sends it does not read, so a client that sends
 //! without reading holds up itself alone. What waits for it is bounded (one message here, the queue of its session), and
-//! so is the time that one message may take. If the task panics, the connection closes and the session is left.
+//! so is the time that one message may take. What it does rarely is boxed, since the task keeps room for the largest
+//! thing it ever does, thousands of times over. If the task panics, the connection closes and the session is left.
 //!
 //! | close code | why |
 //! | --- | --- |
@@ -156,7 +157,7 @@ impl Visit {
 impl Guest {
     /// A deactivation is told to the socket at once by its session; this finds what was not told.
     async fn is_still_welcome(&self) -> Result<(), Close> {
-        match active_user(&self.api, self.access).await {
+        match Box::pin(active_user(&self.api, self.access)).await {
             Ok(caller) if caller.user.id == self.user || caller.user.is_admin => Ok(()),
             Ok(_) => Err(Close::With(4403, "no longer an admin")),
             Err(error) if error.status() == StatusCode::UNAUTHORIZED => Err(Ended::Deactivated.into()),
@@ -183,7 +184,7 @@ impl Guest {
                 "Only their owner can mark events as read."
             }
             Some(Word::Read { up_to }) => {
-                match events::mark_read(&self.api.db, self.user, EventId(up_to)).await {
+                match Box::pin(events::mark_read(&self.api.db, self.user, EventId(up_to))).await {
                     Ok(()) => return Ok(()),
                     Err(error) => {
                         tracing::warn!(error = chain(&error), "a read mark could not be stored");
@@ -265,7 +266,7 @@ where
     }
     let connection = stream.get_mut();
     drop(connection.shutdown().await);
-    let mut left_over = [0; 2048];
+    let mut left_over = vec![0; 2048];
     let mut total = 0;
     while let Ok(length @ 1..) = connection.read(&mut left_over).await {
         total += length;
