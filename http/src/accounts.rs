@@ -410,9 +410,10 @@ async fn change_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, A
         change.preferences = profile.object("preferences", MAX_PREFERENCES).optional();
     });
     fields.finish()?;
-    let changed = accounts::change(&api.db, caller.user.id, &change).await?.map_err(already_taken)?;
+    let (db, id) = (api.db.clone(), caller.user.id);
+    let write = async move { accounts::change(&db, id, &change).await };
+    let changed = api.handles.invalidator.write(vec![Key::User(id)], write).await?.map_err(already_taken)?;
     let user = changed.ok_or_else(ApiError::not_found)?;
-    api.handles.invalidator.forget(&[Key::User(user.id)]);
     Reply::ok(&UserView::of(&user, req))
 }
 
@@ -481,11 +482,10 @@ async fn switch_user(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiE
     let is_active = fields.boolean("is_active").optional();
     let is_admin = fields.boolean("is_admin").optional();
     fields.finish()?;
-    match accounts::switch(&api.db, id, is_active, is_admin).await? {
-        Switched::Done(user) => {
-            api.handles.invalidator.forget(&[Key::User(id)]);
-            Reply::ok(&AdminUserView::of(&user, req))
-        }
+    let db = api.db.clone();
+    let write = async move { accounts::switch(&db, id, is_active, is_admin).await };
+    match api.handles.invalidator.write(vec![Key::User(id)], write).await? {
+        Switched::Done(user) => Reply::ok(&AdminUserView::of(&user, req)),
         Switched::LastAdmin => {
             Err(ApiError::conflict("The last active admin must stay active and an admin."))
         }

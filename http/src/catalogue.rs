@@ -346,3 +346,6 @@ async fn list_movements(req: &mut Request, depot: &mut Depot) -> Result<Reply, A
         catalogue::movements(&api.db, product.id, page.limit(), page.offset()).await?;
     Reply::ok(&page.page(req, count, movements)?)
 }
+
+#[cfg(test)]
+mod tests;

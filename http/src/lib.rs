@@ -13,7 +13,6 @@
 //! | `hoops` | nothing: they surround every handler |
 
 #![warn(missing_docs)]
-#![expect(dead_code, reason = "the files that use the rest join one after the other")]
 
 pub mod accounts;
 mod cart;

@@ -79,6 +79,13 @@ impl Answers {
         self.0.get(key).filter(|answer| answer.is_true(cache, levels))
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> u64 {
+        self.0.run_pending_tasks();
+        self.0.entry_count()
+    }
+
     /// Keeps the answer to a request, unless it has parameters other than these: whatever anybody makes up would be an
     /// entry.
     pub(crate) fn put(&self, req: &Request, key: String, answer: &Arc<Answer>, parameters: &[&str]) {

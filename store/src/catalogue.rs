@@ -206,3 +206,6 @@ pub async fn movements(
     })?;
     Ok((count, movements))
 }
+
+#[cfg(test)]
+mod tests;
