@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use souk_store::Db;
 use souk_store::carts::{self, CartEdit};
 use souk_store::ledger::{Done, IdempotencyKey, PlaceOrder, Refusal};
-use souk_store::model::{Cart, CartItemId, CartLine, MAX_CART_LINES, ProductId, UserId};
+use souk_store::model::{Cart, CartItemId, CartLine, MAX_CART_LINES, MAX_QUANTITY, ProductId, UserId};
 
 use crate::keeper::{Child, Seat};
 use crate::ledger::Ledger;
@@ -358,6 +358,7 @@ impl Actor for CartActor {
 
 impl CartActor {
     async fn run(&self, errand: Errand, memory: &mut Option<Cart>) -> Result<Outcome, Refused> {
+        let mut reloaded = false;
         for _ in 0..ATTEMPTS {
             let cart = match memory.take() {
                 Some(cart) => cart,
@@ -375,6 +376,8 @@ impl CartActor {
                 }
                 edit => match plan(edit, &cart) {
                     Ok(edit) => edit,
+                    // The lines of products that were deleted are gone from the row.
+                    Err(Refused::CartFull) if !std::mem::replace(&mut reloaded, true) => continue,
                     Err(refused) => {
                         *memory = Some(cart);
                         return Err(refused);
@@ -449,8 +452,9 @@ impl CartActor {
 fn plan(errand: &Errand, cart: &Cart) -> Result<CartEdit, Refused> {
     let line = |item: CartItemId| cart.lines.iter().find(|line| line.id == item).ok_or(Refused::NoSuchItem);
     let put = |product, quantity: Option<i64>, available| match quantity {
-        Some(quantity) if quantity <= available => Ok(CartEdit::Put(product, quantity)),
-        _ => Err(Refused::TooFew { available }),
+        Some(quantity) if quantity > available => Err(Refused::TooFew { available }),
+        Some(quantity) if quantity <= MAX_QUANTITY => Ok(CartEdit::Put(product, quantity)),
+        _ => Err(Refused::TooMany),
     };
     match *errand {
         Errand::Add { product, quantity, available } => {

@@ -142,6 +142,8 @@ impl Actor for Keeper {
                     }
                     Err(error) => {
                         tracing::error!(actor.name = post.child.name, %error, "an actor could not be started");
+                        // It was not well in between: the pauses go on growing.
+                        post.since = Instant::now();
                         restart_later(&myself, index, post);
                     }
                 }

@@ -43,8 +43,8 @@ const ADMISSIONS: usize = 4_096;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a commit without an answer is looked for before the callers hear that nobody knows.
 const SETTLE_WITHIN: Duration = Duration::from_secs(2);
-/// How often rows that have served their time are deleted.
-const PRUNE_EVERY: Duration = Duration::from_mins(10);
+/// How often, at most, some rows that have served their time are deleted.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
 /// How many there are of each product that was moved since the start; of the others the database's row is true.
 ///
@@ -54,15 +54,33 @@ pub struct Levels(Arc<LevelTable>);
 
 #[derive(Default)]
 struct LevelTable {
-    levels: DashMap<ProductId, Level>,
+    levels: DashMap<ProductId, Entry>,
     epoch: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    level: Level,
+    /// The version at which the product itself, not its stock, last changed; 0 if it did not since the start.
+    changed_at: i64,
 }
 
 impl Levels {
     /// The level of a product, if it was moved since the start.
     #[must_use]
     pub fn get(&self, product: ProductId) -> Option<Level> {
-        self.0.levels.get(&product).map(|level| *level)
+        self.0.levels.get(&product).map(|entry| entry.level)
+    }
+
+    /// The level to show with a row that may have grown old.
+    ///
+    /// A row that was read before the product itself was changed keeps its own: under the newer version it would pass
+    /// for the changed product, and an `If-Match` made from it would undo a change that its client never saw.
+    #[must_use]
+    pub fn over(&self, row: &Product) -> Level {
+        let own = Level { stock: row.stock, version: row.version };
+        let newer = |entry: &Entry| entry.level.version > own.version && own.version >= entry.changed_at;
+        self.0.levels.get(&row.id).map(|entry| *entry).filter(newer).map_or(own, |entry| entry.level)
     }
 
     /// Rises whenever any level changes: while it stays, so do all levels.
@@ -73,18 +91,17 @@ impl Levels {
 
     /// Lays the live level over a row that may have grown old.
     pub fn lay_over(&self, product: &mut Product) {
-        if let Some(level) = self.get(product.id).filter(|level| level.version > product.version) {
-            product.stock = level.stock;
-            product.version = level.version;
-        }
+        Level { stock: product.stock, version: product.version } = self.over(product);
     }
 
-    fn set(&self, levels: &[(ProductId, Level)]) {
+    fn set(&self, levels: &[(ProductId, Level)], changed: &[Key]) {
         for (product, level) in levels {
-            let mut entry = self.0.levels.entry(*product).or_insert(*level);
-            if entry.version < level.version {
-                *entry = *level;
+            let changed_at = if changed.contains(&Key::Product(*product)) { level.version } else { 0 };
+            let mut entry = self.0.levels.entry(*product).or_insert(Entry { level: *level, changed_at });
+            if entry.level.version < level.version {
+                entry.level = *level;
             }
+            entry.changed_at = entry.changed_at.max(changed_at);
         }
         if !levels.is_empty() {
             self.0.epoch.fetch_add(1, Ordering::AcqRel);
@@ -427,7 +444,12 @@ impl LedgerActor {
                 Ok(batch) => self.publish(batch, vec![answer]),
                 Err(Lost::Aborted(StoreError::Unavailable(_))) => answer.give(Err(Refused::Unavailable)),
                 Err(Lost::Aborted(error)) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, ?work, "a work cannot be done");
+                    let kind = work.kind();
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        work.kind = kind,
+                        "a work cannot be done"
+                    );
                     answer.give(Err(Refused::Fault));
                 }
                 Err(Lost::Unknown) => return Err(nobody_knows(vec![answer])),
@@ -468,8 +490,8 @@ impl LedgerActor {
 
     /// It is on disk: memory first, then the answers, then everybody else.
     fn publish(&self, batch: Batch, answers: Vec<Answer>) {
-        self.levels.set(&batch.levels);
         self.invalidator.forget(&batch.forget);
+        self.levels.set(&batch.levels, &batch.forget);
         for (outcome, answer) in batch.outcomes.into_iter().zip(answers) {
             answer.give(outcome.map_err(Refused::Books));
         }
@@ -489,7 +511,7 @@ impl LedgerActor {
 }
 
 fn wrong_answer(done: &Done) -> Refused {
-    tracing::error!(?done, "the ledger answered a work with the outcome of another kind");
+    tracing::error!(done.kind = done.kind(), "the ledger answered a work with the outcome of another kind");
     Refused::Fault
 }
 

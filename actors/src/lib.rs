@@ -65,6 +65,9 @@ pub enum Refused {
         /// How many there are.
         available: i64,
     },
+    /// The cart's line would hold more than [`MAX_QUANTITY`](souk_store::model::MAX_QUANTITY).
+    #[error("too many of one product")]
+    TooMany,
     /// The cart has as many lines as it can.
     #[error("the cart is full")]
     CartFull,

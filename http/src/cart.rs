@@ -7,16 +7,13 @@ use std::sync::Arc;
 
 use salvo::{Depot, Request, Router, handler};
 use serde::Serialize;
-use souk_store::model::{CartId, CartItemId, CartLine, Money, Product, ProductId, Timestamp};
+use souk_store::model::{CartId, CartItemId, CartLine, MAX_QUANTITY, Money, Product, ProductId, Timestamp};
 
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::{self, api, base_url, media_url, require_user};
 use crate::fields::no_such_object;
 use crate::reply::Reply;
-
-/// The most units of one line; keeps every total far within 64 bits.
-const MAX_QUANTITY: i64 = 1_000_000;
 
 /// The routes of this file, below `/api/`.
 pub(crate) fn routes() -> Router {

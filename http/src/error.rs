@@ -275,6 +275,10 @@ impl From<Refused> for ApiError {
             Refused::TooFew { available } => {
                 Self::field("quantity", format!("Only {available} available in stock."))
             }
+            Refused::TooMany => {
+                let most = souk_store::model::MAX_QUANTITY;
+                Self::field("quantity", format!("Ensure this value is less than or equal to {most}."))
+            }
             Refused::CartFull => {
                 let most = souk_store::model::MAX_CART_LINES;
                 Self::field(

@@ -161,9 +161,11 @@ create table idempotency_keys (
     order_id bigint,
     refusal text,
     created_at timestamptz not null,
+    -- From then on the key is free.
+    expires_at timestamptz not null,
     primary key (user_id, key)
 );
-create index idempotency_keys_age on idempotency_keys (created_at);
+create index idempotency_keys_expiry on idempotency_keys (expires_at);
 
 -- One row a committed batch of the ledger: whether a commit whose answer was lost took place is read here.
 create table ledger_commits (

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
@@ -49,13 +50,9 @@ pub enum StoreError {
 impl StoreError {
     /// The error of a `commit` itself: unless the engine says that it refused, nobody knows.
     pub(crate) fn in_commit(error: sqlx::Error) -> Self {
-        match Self::from(error) {
-            // SQLite rolls back when it answers BUSY to a commit, Postgres when it answers at all: certainly not done.
-            Self::Unavailable(source) if !matches!(source, sqlx::Error::Database(_)) => {
-                Self::Uncertain(source)
-            }
-            Self::Unavailable(source) if is_sqlite_write_failure(&source) => Self::Uncertain(source),
-            other => other,
+        match error {
+            sqlx::Error::Database(_) if !may_have_committed(&error) => Self::from(error),
+            error => Self::Uncertain(error),
         }
     }
 }
@@ -67,6 +64,8 @@ impl From<sqlx::Error> for StoreError {
             E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Io(_) | E::Tls(_) => {
                 Self::Unavailable(error)
             }
+            // A connection that lost count of its transactions; it is closed when it is given back.
+            E::InvalidSavePointStatement | E::BeginFailed => Self::Unavailable(error),
             E::Database(cause) if cause.is_unique_violation() => Self::Duplicate(error),
             E::Database(cause) if is_passing(cause.code().as_deref()) => Self::Unavailable(error),
             _ => Self::Fault(error),
@@ -94,11 +93,14 @@ fn is_passing_sqlstate(code: &str) -> bool {
     ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || code == "55P03"
 }
 
-/// IOERR or FULL from SQLite: the commit may have reached the log or not.
-fn is_sqlite_write_failure(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|cause| cause.code());
-    code.and_then(|code| code.parse::<u32>().ok())
-        .is_some_and(|code| code < 10_000 && matches!(code & 0xff, 10 | 13))
+/// Whether a commit that was answered with this error may stand all the same: IOERR and FULL of SQLite, which may have
+/// reached the log, and a Postgres that was told to end just after it had written.
+fn may_have_committed(error: &sqlx::Error) -> bool {
+    let Some(code) = error.as_database_error().and_then(|cause| cause.code()) else { return true };
+    match code.parse::<u32>() {
+        Ok(number) if number < 10_000 => matches!(number & 0xff, 10 | 13),
+        _ => code.starts_with("57") || code.starts_with("08"),
+    }
 }
 
 /// Which engine a [`Db`] speaks to.
@@ -200,6 +202,14 @@ impl Db {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
+                // When a disk is full SQLite rolls back by itself, and sqlx, whose own rollback is refused then, counts
+                // a transaction that is no more: every later one would fail. The ping waits for a queued rollback.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        connection.ping().await?;
+                        Ok(!connection.is_in_transaction())
+                    })
+                })
         };
         // The writer first: it makes the file and switches it to WAL.
         let writer = pool(1).connect_with(options.clone()).await?;
@@ -478,6 +488,38 @@ mod tests {
         };
         crate::sample::add_categories(&other, &[category]).await.unwrap();
         assert_ne!(test.db.written_by_others().await.unwrap(), Some(before));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_for_a_while_wedges_nothing() {
+        let test = crate::testing::TestDb::create().await;
+        let Db::Sqlite(pools) = &test.db else { return };
+        let limit = async |pages: i64| {
+            let pragma = sqlx::AssertSqlSafe(format!("pragma max_page_count = {pages}"));
+            sqlx::query(pragma).execute(&pools.writer).await.unwrap();
+        };
+        let write = async || {
+            transaction!(&test.db, tx => {
+                let text = "x".repeat(1 << 20);
+                sqlx::query("insert into categories (name, name_folded, description, created_at, updated_at) \
+                             values ($1, $1, $2, '', '')")
+                    .bind(uuid::Uuid::new_v4().to_string())
+                    .bind(text)
+                    .execute(tx)
+                    .await?;
+                Ok(())
+            })
+        };
+        limit(1).await;
+        for _ in 0..3 {
+            let refused = write().await;
+            assert!(
+                matches!(refused, Err(StoreError::Unavailable(_) | StoreError::Uncertain(_))),
+                "{refused:?}"
+            );
+        }
+        limit(1 << 20).await;
+        write().await.unwrap();
     }
 
     #[tokio::test]

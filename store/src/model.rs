@@ -92,10 +92,11 @@ impl Money {
     /// The highest price: 99999999.99.
     pub const MAX_PRICE: Self = Self(9_999_999_999);
 
-    /// What `quantity` pieces cost.
+    /// What `quantity` pieces cost. Exact for every price and cart line: 100 lines of [`MAX_QUANTITY`] stay far
+    /// within 64 bits.
     #[must_use]
     pub fn times(self, quantity: i64) -> Self {
-        Self(self.0 * quantity)
+        Self(self.0.saturating_mul(quantity))
     }
 }
 
@@ -277,6 +278,9 @@ pub struct Level {
 
 /// The highest stock level.
 pub const MAX_STOCK: i64 = 2_147_483_647;
+
+/// The most units of a cart's line.
+pub const MAX_QUANTITY: i64 = 1_000_000;
 
 /// The most lines of a cart.
 pub const MAX_CART_LINES: usize = 100;

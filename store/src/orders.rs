@@ -65,6 +65,13 @@ const ITEMS: Bulk = Bulk {
     columns: &[Kind::Int],
     lock: "",
 };
+/// The same with the id that the product had, whether it is there or not.
+const ITEMS_AS_PLACED: Bulk = Bulk {
+    text: "select i.id, i.order_id, i.product_id, i.product_name, i.sku, i.price, i.quantity from {rows} \
+           join order_items i on i.order_id = v.column1 order by i.id",
+    columns: &[Kind::Int],
+    lock: "",
+};
 const STEPS: Bulk = Bulk {
     text: "select s.order_id, s.status, s.at from {rows} join order_steps s on s.order_id = v.column1 order by s.at",
     columns: &[Kind::Int],
@@ -73,16 +80,20 @@ const STEPS: Bulk = Bulk {
 
 /// Every statement over many rows of this file, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const BULKS: &[&Bulk] = &[&ITEMS, &STEPS];
+pub(crate) const BULKS: &[&Bulk] = &[&ITEMS, &ITEMS_AS_PLACED, &STEPS];
 
 /// The order with this id.
 ///
 /// # Errors
 /// Any [`StoreError`].
 pub async fn find(db: &Db, id: OrderId) -> Result<Option<Order>, StoreError> {
+    find_with(db, id, &ITEMS).await
+}
+
+async fn find_with(db: &Db, id: OrderId, items: &Bulk) -> Result<Option<Order>, StoreError> {
     let row: Option<OrderRow> =
         read!(db, pool => sqlx::query_as(FIND.on(db)).bind(id).fetch_optional(pool).await)?;
-    Ok(complete(db, row.into_iter().collect()).await?.pop())
+    Ok(complete(db, row.into_iter().collect(), items).await?.pop())
 }
 
 /// The order as it was when it was placed: the first answer to its idempotency key.
@@ -90,7 +101,7 @@ pub async fn find(db: &Db, id: OrderId) -> Result<Option<Order>, StoreError> {
 /// # Errors
 /// Any [`StoreError`].
 pub async fn find_as_placed(db: &Db, id: OrderId) -> Result<Option<Order>, StoreError> {
-    Ok(find(db, id).await?.map(|mut order| {
+    Ok(find_with(db, id, &ITEMS_AS_PLACED).await?.map(|mut order| {
         order.status = OrderStatus::Pending;
         order.updated_at = order.created_at;
         order.history.truncate(1);
@@ -109,13 +120,14 @@ pub async fn list(
     offset: i64,
 ) -> Result<(Vec<Order>, i64), StoreError> {
     let filter = filter_text(query);
+    let filters = usize::from(query.user.is_some()) + usize::from(query.status.is_some());
     let count = format!("select count(*) from orders{filter}");
     let page = format!(
-        concat!("select ", columns!(), " from orders{} order by {} limit {} offset {}"),
+        concat!("select ", columns!(), " from orders{} order by {} limit ${} offset ${}"),
         filter,
         order_text(&query.ordering),
-        limit.max(0),
-        offset.max(0)
+        filters + 1,
+        filters + 2
     );
     macro_rules! bound {
         ($query:expr) => {{
@@ -136,9 +148,10 @@ pub async fn list(
         return Ok((Vec::new(), count));
     }
     let rows: Vec<OrderRow> = read!(db, pool => {
-        bound!(sqlx::query_as(sqlx::AssertSqlSafe(page))).fetch_all(pool).await
+        let page = bound!(sqlx::query_as(sqlx::AssertSqlSafe(page))).bind(limit.max(0)).bind(offset.max(0));
+        page.fetch_all(pool).await
     })?;
-    Ok((complete(db, rows).await?, count))
+    Ok((complete(db, rows, &ITEMS).await?, count))
 }
 
 fn filter_text(query: &OrderQuery) -> String {
@@ -154,7 +167,14 @@ fn filter_text(query: &OrderQuery) -> String {
 
 fn order_text(ordering: &[Ordering]) -> String {
     let newest_first = [Ordering { by: OrderBy::CreatedAt, descending: true }];
-    let ordering = if ordering.is_empty() { &newest_first } else { ordering };
+    let mut distinct: Vec<Ordering> = Vec::new();
+    for term in if ordering.is_empty() { &newest_first[..] } else { ordering } {
+        // What is ordered by already is not ordered any further by the same again.
+        if distinct.iter().all(|earlier| earlier.by != term.by) {
+            distinct.push(*term);
+        }
+    }
+    let ordering = distinct;
     let direction = |descending| if descending { " desc" } else { "" };
     let mut terms: Vec<String> = ordering
         .iter()
@@ -171,14 +191,14 @@ fn order_text(ordering: &[Ordering]) -> String {
 }
 
 /// Adds line items and history to the rows, in two statements whatever their number.
-async fn complete(db: &Db, rows: Vec<OrderRow>) -> Result<Vec<Order>, StoreError> {
+async fn complete(db: &Db, rows: Vec<OrderRow>, items: &Bulk) -> Result<Vec<Order>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     let ids = [Column::ints(rows.iter().map(|row| row.id.0))];
     let (items, steps) = read!(db, pool => {
         let mut connection = pool.acquire().await?;
-        let items = connection.fetch_rows::<OrderItem>(&ITEMS, &ids).await?;
+        let items = connection.fetch_rows::<OrderItem>(items, &ids).await?;
         let steps = connection.fetch_rows::<(OrderId, OrderStatus, Timestamp)>(&STEPS, &ids).await?;
         (items, steps)
     });
@@ -196,6 +216,9 @@ async fn complete(db: &Db, rows: Vec<OrderRow>) -> Result<Vec<Order>, StoreError
             // Every order began as pending; only the steps after that are rows.
             let mut history = vec![StatusChange { status: OrderStatus::Pending, at: row.created_at }];
             history.extend(steps_of.remove(&row.id).unwrap_or_default());
+            // Two steps in one batch have the same time.
+            history
+                .sort_by_key(|change| (change.at, OrderStatus::ALL.iter().position(|s| *s == change.status)));
             Order {
                 items: items_of.remove(&row.id).unwrap_or_default(),
                 history,

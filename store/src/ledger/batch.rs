@@ -44,14 +44,14 @@ const LOCK_PRODUCTS: Bulk = Bulk {
     columns: &[Int],
     lock: " order by p.id for no key update of p",
 };
-/// Expired keys are free again.
-const EXPIRE_KEYS: Bulk =
-    bulk("delete from idempotency_keys where created_at < (select min(v.column1) from {rows})", &[Time]);
+/// Takes keys that nobody has, or that are free again.
 const CLAIM_KEYS: Bulk = bulk(
-    "insert into idempotency_keys (user_id, key, fingerprint, created_at) \
-     select v.column1, v.column2, v.column3, v.column4 from {rows} where true \
-     on conflict (user_id, key) do nothing returning user_id, key",
-    &[Int, Text, Bytes, Time],
+    "insert into idempotency_keys (user_id, key, fingerprint, created_at, expires_at) \
+     select v.column1, v.column2, v.column3, v.column4, v.column5 from {rows} where true \
+     on conflict (user_id, key) do update set fingerprint = excluded.fingerprint, order_id = null, refusal = null, \
+     created_at = excluded.created_at, expires_at = excluded.expires_at \
+     where idempotency_keys.expires_at <= excluded.created_at returning user_id, key",
+    &[Int, Text, Bytes, Time, Time],
 );
 const TAKEN_KEYS: Bulk = bulk(
     "select k.user_id, k.key, k.fingerprint, k.order_id, k.refusal from {rows} \
@@ -62,7 +62,7 @@ const TAKEN_KEYS: Bulk = bulk(
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]
 pub(super) const BULKS: &[&Bulk] =
-    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &EXPIRE_KEYS, &CLAIM_KEYS, &TAKEN_KEYS];
+    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &&CLAIM_KEYS, &TAKEN_KEYS];
 
 /// A locked product: all that an order needs to know of it.
 #[derive(sqlx::FromRow)]
@@ -427,8 +427,6 @@ impl Books {
             return Ok(());
         }
         keyed.sort_unstable();
-        let expired = self.now.plus_seconds(-super::KEY_LIFE_SECONDS);
-        tx.run_rows(&EXPIRE_KEYS, &[Column::Time(vec![expired])]).await?;
         let users = Column::ints(keyed.iter().map(|claim| claim.0));
         let keys = Column::texts(keyed.iter().map(|claim| claim.1));
         let claim = [
@@ -436,6 +434,7 @@ impl Books {
             keys.clone(),
             Column::Bytes(keyed.iter().map(|claim| claim.2.to_vec()).collect()),
             Column::Time(vec![self.now; keyed.len()]),
+            Column::Time(vec![self.now.plus_seconds(super::KEY_LIFE_SECONDS); keyed.len()]),
         ];
         let mut free: HashSet<(UserId, String)> =
             tx.fetch_rows::<(UserId, String)>(&CLAIM_KEYS, &claim).await?.into_iter().collect();

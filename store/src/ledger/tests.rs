@@ -233,8 +233,7 @@ async fn a_key_past_its_day_is_free_again() {
     let (user, cart) = shop.cart(&[(lamp.id, 1)]).await;
     placed(&shop.one(Work::Place(PlaceOrder { key: key.clone(), ..order_of(user, &cart) })).await);
     transaction!(&shop.test.db, tx => {
-        let long_ago = Timestamp::now().plus_seconds(-KEY_LIFE_SECONDS - 1);
-        sqlx::query("update idempotency_keys set created_at = $1").bind(long_ago).execute(tx).await?;
+        sqlx::query("update idempotency_keys set expires_at = $1").bind(Timestamp::now()).execute(tx).await?;
         Ok(())
     })
     .unwrap();
