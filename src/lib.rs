@@ -15,8 +15,11 @@ use tokio::net::TcpListener;
 
 use crate::config::{BadSetting, Config};
 
-/// How long requests under way may take once the stop has begun, and the whole way down.
+/// How long requests under way may take once the stop has begun.
 const REQUESTS_GRACE: Duration = Duration::from_secs(4);
+/// How long the actors may take for what is queued, and their goodbyes.
+const DRAIN_GRACE: Duration = Duration::from_secs(4);
+/// How long the whole way down may take.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How much memory the cache may fill.
@@ -89,8 +92,7 @@ impl App {
             api.begin_closing();
             server.stop(REQUESTS_GRACE).await;
             api.close().await;
-            tree.drain().await;
-            api.close().await;
+            tree.drain(DRAIN_GRACE).await;
             db.close().await;
         };
         tokio::time::timeout(SHUTDOWN_DEADLINE, way_down).await.context("the shutdown took too long")

@@ -265,13 +265,13 @@ impl Carts {
     }
 
     /// Finishes what is queued and ends all carts.
-    pub(crate) async fn drain(&self) {
+    pub(crate) async fn drain(&self, within: Duration) {
         let carts: Vec<_> = self.desks.iter().map(|desk| desk.actor.clone()).collect();
         self.desks.clear();
         for cart in &carts {
             drop(cart.drain());
         }
-        let until = Instant::now() + crate::DRAIN_DEADLINE;
+        let until = Instant::now() + within;
         for cart in carts {
             drop(cart.wait(Some(until.saturating_duration_since(Instant::now()))).await);
         }

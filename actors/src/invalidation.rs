@@ -2,19 +2,24 @@
 //!
 //! [`Invalidator::forget`] is called after the commit and before the answer. This node's cache forgets before it
 //! returns, so that no read that begins after the answer sees what was before. What else follows from a change (the
-//! sockets of a deactivated user are closed) is done by the actor, which merges what comes in while it works. If it
-//! fails it is started again, and then looks at everybody who is connected, since what it had merged went with it.
+//! sockets of a deactivated user are closed) is done by the actor, which merges what comes in while it works, and
+//! keeps it until the database has answered. If it fails it is started again, and then looks at everybody who is
+//! connected, since what it had merged went with it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use souk_store::Db;
 use souk_store::cache::{Cache, Key};
 use souk_store::model::UserId;
+use souk_store::{Db, StoreError};
 
 use crate::keeper::{Child, Seat};
 use crate::session::{Ended, Sessions};
+
+/// How long to wait before an account is looked at again whose row could not be read.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// By this handle anybody says what has changed. Cheap to clone.
 #[derive(Clone)]
@@ -76,9 +81,9 @@ impl Invalidator {
     }
 
     /// Waits until all that was said so far has been dealt with, then ends the actor.
-    pub(crate) async fn drain(&self) {
+    pub(crate) async fn drain(&self, within: Duration) {
         if let Some(actor) = self.seat.get() {
-            drop(actor.drain_and_wait(Some(crate::DRAIN_DEADLINE)).await);
+            drop(actor.drain_and_wait(Some(within)).await);
         }
     }
 }
@@ -118,10 +123,19 @@ impl Actor for InvalidatorActor {
                 gathered.extend(keys);
             }
             Message::Flush => {
-                for key in std::mem::take(gathered) {
-                    if let Key::User(user) = key {
-                        self.close_if_inactive(user).await?;
+                for key in gathered.clone() {
+                    if let Key::User(user) = key
+                        && let Err(error) = self.close_if_inactive(user).await
+                    {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "an account could not be looked at"
+                        );
+                        // What is left stays gathered.
+                        myself.send_after(RETRY_AFTER, || Message::Flush);
+                        return Ok(());
                     }
+                    gathered.remove(&key);
                 }
             }
         }
@@ -131,7 +145,7 @@ impl Actor for InvalidatorActor {
 
 impl InvalidatorActor {
     /// A deactivated user's sockets end at once, as his tokens do.
-    async fn close_if_inactive(&self, user: UserId) -> Result<(), ActorProcessingErr> {
+    async fn close_if_inactive(&self, user: UserId) -> Result<(), StoreError> {
         let active = self.cache.user(&self.db, user).await?.is_some_and(|user| user.is_active);
         if !active {
             self.sessions.close_user(user, Ended::Deactivated);

@@ -329,9 +329,9 @@ impl Ledger {
     }
 
     /// Commits what is queued, answers it, and ends the actor.
-    pub(crate) async fn drain(&self) {
+    pub(crate) async fn drain(&self, within: Duration) {
         if let Some(actor) = self.seat.get() {
-            drop(actor.drain_and_wait(Some(crate::DRAIN_DEADLINE)).await);
+            drop(actor.drain_and_wait(Some(within)).await);
         }
     }
 }

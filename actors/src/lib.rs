@@ -38,9 +38,6 @@ pub use ledger::{Ledger, Levels, Load};
 pub use session::{Attached, Delivery, Ended, SessionCounts, Sessions, SocketLimits};
 pub use tree::{Handles, Tree};
 
-/// How long a drain may take; what is queued then is given up.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-
 /// Why an actor did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

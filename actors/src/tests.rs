@@ -57,7 +57,7 @@ impl Shop {
 
     async fn close(mut self) {
         if let Some(tree) = self.tree.take() {
-            tree.drain().await;
+            tree.drain(Duration::from_secs(5)).await;
         }
         self.test.db.close().await;
     }
@@ -195,7 +195,7 @@ async fn what_is_queued_when_the_shop_closes_is_done_and_answered() {
         moves.spawn(async move { ledger.move_stock(lamp, StockMove::Change(-1)).await.map(drop) });
     }
     moves.join_next().await.unwrap().unwrap().unwrap();
-    shop.tree.take().unwrap().drain().await;
+    shop.tree.take().unwrap().drain(Duration::from_secs(5)).await;
     let done = 1 + moves.join_all().await.into_iter().filter(Result::is_ok).count();
     let reopened = Tree::start(&shop.test.db, &Cache::new(1 << 20), SocketLimits::default()).await.unwrap();
     shop.handles = reopened.handles().clone();
@@ -248,5 +248,5 @@ async fn what_another_process_writes_is_not_hidden_by_the_cache() {
         };
         tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("it is noticed");
     }
-    tree.drain().await;
+    tree.drain(Duration::from_secs(5)).await;
 }

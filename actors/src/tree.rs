@@ -1,19 +1,21 @@
 //! The tree of actors: the order in which they start and end.
 
 use std::fmt;
+use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
+use tokio::time::Instant;
 
 use souk_store::Db;
 use souk_store::cache::Cache;
 
+use crate::ask;
 use crate::cart::Carts;
 use crate::invalidation::Invalidator;
 use crate::keeper::{Instruction, Keeper};
 use crate::ledger::Ledger;
 use crate::session::{Sessions, SocketLimits};
 use crate::watcher::Watcher;
-use crate::{DRAIN_DEADLINE, ask};
 
 /// By these everybody outside reaches the actors. Cheap to clone.
 #[derive(Clone)]
@@ -72,18 +74,21 @@ impl Tree {
         &self.handles
     }
 
-    /// Ends all actors once they have done what is queued: checkouts, then the books, then the sockets are told to
-    /// go, then what has changed is passed on. Call it when no request is under way any more.
-    pub async fn drain(self) {
+    /// Ends all actors once they have done what is queued, within this time: checkouts, then the books, then the
+    /// sockets are told to go, then what has changed is passed on. Call it when no request is under way any more.
+    pub async fn drain(self, within: Duration) {
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
         // If the keeper has ended already, so have its children.
-        drop(ask(Some(self.keeper.clone()), DRAIN_DEADLINE, Instruction::LetEnd).await);
-        self.handles.carts.drain().await;
-        self.handles.ledger.drain().await;
-        let left = self.handles.sessions.drain(DRAIN_DEADLINE).await;
-        if left > 0 {
-            tracing::warn!(sockets = left, "some sockets did not close in time");
+        drop(ask(Some(self.keeper.clone()), left(), Instruction::LetEnd).await);
+        self.handles.carts.drain(left()).await;
+        self.handles.ledger.drain(left()).await;
+        // A peer that does not read must not take the time of those who come after.
+        let open = self.handles.sessions.drain(left() / 2).await;
+        if open > 0 {
+            tracing::warn!(sockets = open, "some sockets did not close in time");
         }
-        self.handles.invalidator.drain().await;
-        drop(self.keeper.stop_and_wait(None, Some(DRAIN_DEADLINE)).await);
+        self.handles.invalidator.drain(left()).await;
+        drop(self.keeper.stop_and_wait(None, Some(left())).await);
     }
 }

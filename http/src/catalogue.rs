@@ -94,12 +94,6 @@ impl<'a> ProductView<'a> {
     }
 }
 
-/// How many there are of a product that may have been read a while ago.
-fn level_of(levels: &Levels, product: &Product) -> Level {
-    let row = Level { stock: product.stock, version: product.version };
-    levels.get(product.id).filter(|level| level.version > row.version).unwrap_or(row)
-}
-
 /// The answer that shows one product.
 fn answer_with(
     base: &str,
@@ -107,7 +101,7 @@ fn answer_with(
     levels: &Levels,
     product: &Product,
 ) -> Result<Arc<Answer>, ApiError> {
-    let level = level_of(levels, product);
+    let level = levels.over(product);
     let view = ProductView::new(base, product, level);
     Answer::new(moment, &view, vec![(product.id, level.version)], Tag::OfVersion(level.version))
 }
@@ -163,7 +157,7 @@ pub(crate) async fn list_within(
     let mut views = Vec::with_capacity(found.products.len());
     let mut shown = Vec::with_capacity(found.products.len());
     for product in found.products.iter() {
-        let level = level_of(levels, product);
+        let level = levels.over(product);
         views.push(ProductView::new(&base, product, level));
         shown.push((product.id, level.version));
     }

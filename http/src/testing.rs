@@ -49,7 +49,7 @@ impl TestShop {
 
     pub(crate) async fn close(self) {
         self.api.close().await;
-        self.tree.drain().await;
+        self.tree.drain(Duration::from_secs(5)).await;
         self.api.db.close().await;
     }
 

@@ -95,7 +95,7 @@ impl House {
     }
 
     async fn close(self) {
-        self.tree.drain().await;
+        self.tree.drain(Duration::from_secs(5)).await;
     }
 }
 
@@ -352,7 +352,7 @@ impl Street {
     async fn close(self) {
         let (tree, server) = (self.house.tree, self.server);
         server.stop(Duration::from_secs(5)).await;
-        tree.drain().await;
+        tree.drain(Duration::from_secs(5)).await;
     }
 }
 

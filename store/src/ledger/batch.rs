@@ -62,7 +62,7 @@ const TAKEN_KEYS: Bulk = bulk(
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]
 pub(super) const BULKS: &[&Bulk] =
-    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &&CLAIM_KEYS, &TAKEN_KEYS];
+    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &CLAIM_KEYS, &TAKEN_KEYS];
 
 /// A locked product: all that an order needs to know of it.
 #[derive(sqlx::FromRow)]
