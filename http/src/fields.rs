@@ -3,7 +3,7 @@
 //! A handler makes [`Fields`] from the body, asks for each field by name and type, and calls [`Fields::finish`], which
 //! is the error if there was any. Until then a value may be a placeholder for one that was refused:
 //!
-//! ```ignore
+//! ```text
 //! let mut fields = extract::fields(req).await?;
 //! let name = fields.text("name").max(255).required();
 //! let price = fields.money("price").required_if(put); // None: left out of a PATCH
