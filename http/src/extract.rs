@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use salvo::http::{ParseError, StatusCode, header};
+use salvo::http::{HeaderValue, ParseError, StatusCode, header};
 use salvo::{Depot, Request};
 use souk_store::model::{NotAnId, Timestamp, User};
 
@@ -128,7 +128,10 @@ pub(crate) async fn body(req: &mut Request, limit: usize) -> Result<Bytes, ApiEr
     }
     match tokio::time::timeout(BODY_DEADLINE, req.payload_with_max_size(limit)).await {
         Ok(Ok(body)) => Ok(body.clone()),
-        Ok(Err(ParseError::PayloadTooLarge)) => Err(ApiError::body_too_large(limit)),
+        Ok(Err(ParseError::PayloadTooLarge)) => {
+            // What is left of it will not be read, so the connection cannot serve another request.
+            Err(ApiError::body_too_large(limit).header(header::CONNECTION, HeaderValue::from_static("close")))
+        }
         Ok(Err(error)) => {
             tracing::debug!(error = chain(&error), "a request body could not be read");
             Err(ApiError::new(StatusCode::BAD_REQUEST, "The request body could not be read."))

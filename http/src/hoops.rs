@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use salvo::compression::{Compression, CompressionLevel};
 use salvo::cors::{Any, Cors, CorsHandler};
-use salvo::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use salvo::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use salvo::routing::{FilterInfo, FlowCtrl, filters};
 use salvo::{Depot, Handler, Request, Response, Router, async_trait};
 use tokio::time::Instant;
@@ -27,6 +27,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Smaller bodies gain nothing by compression.
 pub(crate) const LEAST_COMPRESSED: usize = 1024;
+
+/// Bodies up to this length are skipped when nobody reads them.
+const LONGEST_SKIPPED: u64 = 64 * 1024;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -117,10 +120,23 @@ fn finish(req: &Request, res: &mut Response, request_id: HeaderValue) {
         res.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
     let headers = res.headers_mut();
+    if req.version() >= Version::HTTP_2 {
+        // There one request's end is not the connection's.
+        headers.remove(header::CONNECTION);
+    } else if leaves_much_unread(req) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(X_REQUEST_ID, request_id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+}
+
+/// Whether a body was refused unread that is too long to be skipped: hyper then closes the connection, and a client that
+/// is not told would send its next request into it.
+fn leaves_much_unread(req: &Request) -> bool {
+    use salvo::http::Body as _;
+    req.body().size_hint().lower() > LONGEST_SKIPPED
 }
 
 /// Compresses what is large enough and not compressed yet. At any other level than the fastest the library takes a

@@ -52,7 +52,7 @@ impl Rule for Text {
             _ => return Err(vec!["Not a valid string.".to_owned()]),
         };
         let text = if self.trim { text.trim() } else { &text };
-        if text.is_empty() {
+        if text.trim().is_empty() {
             let blank = || vec!["This field may not be blank.".to_owned()];
             return if self.blank { Ok(String::new()) } else { Err(blank()) };
         }

@@ -19,6 +19,12 @@ fn large() -> Result<Reply, ApiError> {
 }
 
 #[handler]
+async fn reads(req: &mut Request) -> Result<Reply, ApiError> {
+    crate::extract::fields(req).await?.finish()?;
+    Ok(Reply::no_content())
+}
+
+#[handler]
 fn panics() {
     panic!("as the test wants it");
 }
@@ -43,6 +49,7 @@ fn service(shop: &TestShop) -> Service {
                 .push(Router::with_path("special").get(large))
                 .push(Router::with_path("{thing}").put(small).delete(small)),
         )
+        .push(Router::with_path("reads").post(reads))
         .push(Router::with_path("panics").get(panics))
         .push(Router::with_path("hangs").get(hangs))
         .push(Router::with_path("forbids").get(forbids));
@@ -185,5 +192,22 @@ async fn scripts_of_allowed_origins_may_call() {
     assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example");
     let foreign = ask(Method::GET, "https://evil.example").await.is(200);
     assert_eq!(foreign.header("access-control-allow-origin"), "");
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_on_a_body_that_is_too_long_to_be_skipped() {
+    let shop = TestShop::open().await;
+    let service = service(&shop);
+    let send = async |path: &str, length: usize| {
+        let body = format!("{{\"a\": \"{}\"}}", "x".repeat(length));
+        Answer::of(request(Method::POST, path).raw_json(body).send(&service).await).await
+    };
+    assert_eq!(send("/things/", 1_000).await.is(200).header("connection"), "");
+    assert_eq!(send("/things/", 100_000).await.is(200).header("connection"), "close");
+    assert_eq!(send("/reads/", 100_000).await.is(204).header("connection"), "");
+    let refused = send("/reads/", 2_000_000).await.is(413);
+    assert_eq!(refused.header("connection"), "close");
+    assert_eq!(refused.json["detail"], "The request body is larger than 1048576 bytes.");
     shop.close().await;
 }
