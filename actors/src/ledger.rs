@@ -213,6 +213,12 @@ impl Ledger {
         &self.levels
     }
 
+    /// Whether it can be asked; not while it is being started again.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.seat.get().is_some()
+    }
+
     /// How full it is.
     #[must_use]
     pub fn load(&self) -> Load {

@@ -9,7 +9,9 @@ use salvo::{Depot, Request, Router, handler};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use souk_store::accounts::{self, AccountChange, NewAccount, RefreshToken, Switched, Taken, UserFilter};
+use souk_store::accounts::{
+    self, AccountChange, Credentials, FirstLogin, NewAccount, RefreshToken, Switched, Taken, UserFilter,
+};
 use souk_store::cache::Key;
 use souk_store::model::{Timestamp, User, UserId};
 use uuid::Uuid;
@@ -275,8 +277,11 @@ async fn register(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErro
         date_of_birth: account.date_of_birth.flatten(),
         is_admin: false,
     };
-    let user = accounts::create(&api.db, &new).await?.map_err(already_taken)?;
-    let tokens = begin_login(api, user.id).await?.ok_or_else(ApiError::internal)?;
+    let now = Timestamp::now();
+    let (family, token) = (Uuid::now_v7(), Uuid::new_v4());
+    let login = FirstLogin { family, token, expires_at: api.tokens.refresh_expiry(now) };
+    let user = accounts::register(&api.db, &new, login).await?.map_err(already_taken)?;
+    let tokens = token_pair(api, RefreshToken { user: user.id, family, id: token }, now);
     Reply::created(&RegisteredView { user: UserView::of(&user, req), tokens })
 }
 
@@ -284,7 +289,7 @@ async fn register(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErro
 async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let mut fields = extract::fields(req).await?;
-    let email = fields.text("email").required();
+    let email = fields.text("email").max(MAX_EMAIL).required();
     let password = fields.text("password").untrimmed().required();
     fields.finish()?;
     let login = api.throttle.login(&email, client_address(req));
@@ -297,7 +302,7 @@ async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     if let Some(credentials) = credentials
         && is_right
         && credentials.user.is_active
-        && let Some(tokens) = begin_login(api, credentials.user.id).await?
+        && let Some(tokens) = begin_login(api, &credentials).await?
     {
         api.throttle.succeeded(login);
         return Reply::ok(&tokens);
@@ -306,11 +311,12 @@ async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     Err(ApiError::not_authenticated_because(WRONG_CREDENTIALS))
 }
 
-/// The first tokens of a login; None if the account was deactivated a moment ago.
-async fn begin_login(api: &Api, user: UserId) -> Result<Option<TokenPair>, ApiError> {
+/// The first tokens of a login; None if the account was deactivated or got another password a moment ago.
+async fn begin_login(api: &Api, of: &Credentials) -> Result<Option<TokenPair>, ApiError> {
     let now = Timestamp::now();
-    let token = RefreshToken { user, family: Uuid::now_v7(), id: Uuid::new_v4() };
-    let begun = accounts::log_in(&api.db, token, api.tokens.refresh_expiry(now), now).await?;
+    let token = RefreshToken { user: of.user.id, family: Uuid::now_v7(), id: Uuid::new_v4() };
+    let begun =
+        accounts::log_in(&api.db, token, &of.password_hash, api.tokens.refresh_expiry(now), now).await?;
     Ok(begun.then(|| token_pair(api, token, now)))
 }
 

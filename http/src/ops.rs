@@ -60,6 +60,9 @@ async fn readyz(depot: &mut Depot) -> Result<Reply, ApiError> {
     if api.is_closing() {
         return Err(ApiError::shutting_down());
     }
+    if !api.handles.ledger.is_running() {
+        return Err(ApiError::unavailable("The stock ledger is being started."));
+    }
     match tokio::time::timeout(PING_DEADLINE, api.db.ping()).await {
         Ok(Ok(())) => Reply::ok(&json!({"status": "ok"})),
         Ok(Err(error)) => {

@@ -75,7 +75,8 @@ statements! {
     );
     /// Makes nothing for an account that was deactivated a moment ago.
     CREATE_FAMILY: "insert into refresh_families (id, user_id, current_token, expires_at) \
-                    select $1, id, $3, $4 from users where id = $2 and is_active";
+                    select $1, id, $3, $4 from users where id = $2 and is_active \
+                    and password_hash = coalesce(cast($5 as text), password_hash)";
     LOGGED_IN: "update users set last_login = $2 where id = $1";
     DROP_EXPIRED: "delete from refresh_families where id in \
                    (select id from refresh_families where expires_at < $1 order by expires_at limit 64)";
@@ -230,8 +231,28 @@ pub async fn taken(
 /// # Errors
 /// Any [`StoreError`]; [`Taken`] inside `Ok`.
 pub async fn create(db: &Db, new: &NewAccount) -> Result<Result<User, Taken>, StoreError> {
+    create_with(db, new, None).await
+}
+
+/// Makes an account and begins its first login, both or neither.
+///
+/// # Errors
+/// Any [`StoreError`]; [`Taken`] inside `Ok`.
+pub async fn register(
+    db: &Db,
+    new: &NewAccount,
+    login: FirstLogin,
+) -> Result<Result<User, Taken>, StoreError> {
+    create_with(db, new, Some(login)).await
+}
+
+async fn create_with(
+    db: &Db,
+    new: &NewAccount,
+    login: Option<FirstLogin>,
+) -> Result<Result<User, Taken>, StoreError> {
     let created: Option<User> = transaction!(db, tx => {
-        Ok(sqlx::query_as(CREATE.on(db))
+        let user: Option<User> = sqlx::query_as(CREATE.on(db))
             .bind(&new.email)
             .bind(fold(&new.email))
             .bind(&new.username)
@@ -245,7 +266,18 @@ pub async fn create(db: &Db, new: &NewAccount) -> Result<Result<User, Taken>, St
             .bind(new.is_admin)
             .bind(Timestamp::now())
             .fetch_optional(&mut *tx)
-            .await?)
+            .await?;
+        if let (Some(user), Some(login)) = (&user, login) {
+            sqlx::query(CREATE_FAMILY.on(db))
+                .bind(login.family)
+                .bind(user.id)
+                .bind(login.token)
+                .bind(login.expires_at)
+                .bind(None::<&str>)
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(user)
     })?;
     match created {
         Some(user) => Ok(Ok(user)),
@@ -366,13 +398,27 @@ pub async fn switch(
     })
 }
 
-/// Begins a login: `token` is the first of its family. False if the account was deactivated a moment ago.
+/// The login that comes with a new account.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstLogin {
+    /// The family of refresh tokens that it begins.
+    pub family: Uuid,
+    /// The id of the family's first token.
+    pub token: Uuid,
+    /// When that runs out.
+    pub expires_at: Timestamp,
+}
+
+/// Begins a login: `token` is the first of its family, `password_hash` what the password was compared with.
+///
+/// False if the account was deactivated, or got another password, a moment ago.
 ///
 /// # Errors
 /// Any [`StoreError`].
 pub async fn log_in(
     db: &Db,
     token: RefreshToken,
+    password_hash: &str,
     expires_at: Timestamp,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
@@ -382,6 +428,7 @@ pub async fn log_in(
             .bind(token.user)
             .bind(token.id)
             .bind(expires_at)
+            .bind(password_hash)
             .execute(&mut *tx)
             .await?;
         if created.rows_affected() == 0 {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use souk_store::model::{Event, EventId, UserId};
@@ -288,12 +289,22 @@ impl Attached {
         self.step = Step::Reading(self.reading());
     }
 
+    /// Reads in a task of its own, which ends with the socket: the turn and the connection are given back even while
+    /// the socket is busy with something else and polls nothing.
     fn reading(&self) -> Work<Result<Vec<Event>, StoreError>> {
         let (sessions, user, cursor) = (self.sessions.clone(), self.user, self.cursor);
-        Box::pin(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             // Never closed; without a turn it would only be less polite.
             let _turn = sessions.0.readers.acquire().await.ok();
             events::after(&sessions.0.db, user, cursor, PAGE).await
+        });
+        Box::pin(async move {
+            match task.join_next().await {
+                Some(Ok(page)) => page,
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                None => Ok(Vec::new()),
+            }
         })
     }
 

@@ -75,7 +75,7 @@ async fn a_refresh_token_is_used_once_and_a_used_one_kills_its_family() {
     let (db, now) = (&test.db, Timestamp::now());
     let user = made(db, &account("anna")).await.id;
     let (first, later) = (first_token(user), now.plus_seconds(60));
-    assert!(log_in(db, first, later, now).await.unwrap());
+    assert!(log_in(db, first, "hash", later, now).await.unwrap());
     assert_eq!(find(db, user).await.unwrap().unwrap().last_login, Some(now));
     assert!(is_current(db, first).await.unwrap());
     let second = RefreshToken { id: Uuid::new_v4(), ..first };
@@ -92,7 +92,7 @@ async fn of_eight_refreshes_at_once_one_wins() {
     let test = TestDb::create().await;
     let (db, now) = (&test.db, Timestamp::now());
     let token = first_token(made(db, &account("anna")).await.id);
-    log_in(db, token, now.plus_seconds(60), now).await.unwrap();
+    log_in(db, token, "hash", now.plus_seconds(60), now).await.unwrap();
     let tries = (0..8).map(|_| rotate(db, token, Uuid::new_v4(), now.plus_seconds(60)));
     let mut won = 0;
     for outcome in futures_of(tries).await {
@@ -125,13 +125,13 @@ async fn whoever_is_switched_off_loses_every_login() {
     let (db, now) = (&test.db, Timestamp::now());
     admin(db, "root").await;
     let token = first_token(made(db, &account("anna")).await.id);
-    log_in(db, token, now.plus_seconds(60), now).await.unwrap();
+    log_in(db, token, "hash", now.plus_seconds(60), now).await.unwrap();
     let Switched::Done(user) = switch(db, token.user, Some(false), None).await.unwrap() else {
         panic!("not done")
     };
     assert!(!user.is_active);
     assert!(!is_current(db, token).await.unwrap());
-    assert!(!log_in(db, first_token(token.user), now.plus_seconds(60), now).await.unwrap());
+    assert!(!log_in(db, first_token(token.user), "hash", now.plus_seconds(60), now).await.unwrap());
     switch(db, token.user, Some(true), None).await.unwrap();
     assert!(!rotate(db, token, Uuid::new_v4(), now.plus_seconds(60)).await.unwrap(), "dead stays dead");
 }
@@ -152,12 +152,14 @@ async fn a_new_password_ends_every_login_and_running_out_removes_the_row() {
     let test = TestDb::create().await;
     let (db, now) = (&test.db, Timestamp::now());
     let token = first_token(made(db, &account("anna")).await.id);
-    log_in(db, token, now.plus_seconds(60), now).await.unwrap();
+    log_in(db, token, "hash", now.plus_seconds(60), now).await.unwrap();
     set_password(db, token.user, "another").await.unwrap();
     assert!(!is_current(db, token).await.unwrap());
     assert_eq!(password_hash(db, token.user).await.unwrap().as_deref(), Some("another"));
     let next = first_token(token.user);
-    log_in(db, next, now.plus_seconds(120), now.plus_seconds(61)).await.unwrap();
+    let (expiry, later) = (now.plus_seconds(120), now.plus_seconds(61));
+    assert!(!log_in(db, next, "hash", expiry, later).await.unwrap(), "compared with the old one");
+    assert!(log_in(db, next, "another", expiry, later).await.unwrap());
     assert!(!revoke(db, token).await.unwrap());
     assert!(revoke(db, next).await.unwrap());
     let rows: (i64,) =
