@@ -36,7 +36,7 @@ pub use cart::{Carts, Checkout};
 pub use invalidation::Invalidator;
 pub use ledger::{Ledger, Levels, Load};
 pub use session::{Attached, Delivery, Ended, SessionCounts, Sessions, SocketLimits};
-pub use tree::{Handles, Tree};
+pub use tree::{Handles, NotStarted, Tree};
 
 /// Why an actor did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

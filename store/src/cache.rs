@@ -7,7 +7,7 @@
 //! is therefore: commit, forget, answer.
 //!
 //! What is not there is not remembered either, and a failed load fails for those who waited for it and nobody else.
-//! Every miss of every kind passes [`Shelf::get`].
+//! Every miss of every kind passes `Shelf::get`.
 
 use std::fmt;
 use std::future::Future;
