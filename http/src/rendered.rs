@@ -31,6 +31,9 @@ const MOST_BYTES: u64 = 32 << 20;
 /// Longer URLs are not worth their keep.
 const LONGEST_KEY: usize = 512;
 
+/// Larger bodies are left to the hoop, which compresses them more lightly.
+const MOST_COMPRESSED: usize = 256 << 10;
+
 /// What the books of an entry take besides its bytes.
 const ENTRY_OVERHEAD: usize = 400;
 
@@ -209,7 +212,7 @@ impl Answer {
     }
 
     fn encoding_for(&self, req: &Request) -> Option<Encoding> {
-        if self.body.len() < LEAST_COMPRESSED || req.method() == Method::HEAD {
+        if !(LEAST_COMPRESSED..=MOST_COMPRESSED).contains(&self.body.len()) || req.method() == Method::HEAD {
             return None;
         }
         let accepted = req.headers().get(header::ACCEPT_ENCODING)?.to_str().ok()?;

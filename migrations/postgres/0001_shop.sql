@@ -58,7 +58,7 @@ create table products (
     image text,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    -- Folded name and description.
+    -- Folded name and description, each with a line feed, and one more, as on SQLite.
     search_text text not null,
     description text not null default ''
 );

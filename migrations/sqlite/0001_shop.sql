@@ -60,7 +60,7 @@ create table products (
     image text,
     created_at datetime not null,
     updated_at datetime not null,
-    -- Folded name and description.
+    -- Folded name and description, each with a line feed, and one more: so a trigram begins at every character.
     search_text text not null,
     description text not null default '',
     -- What lists are filtered by, as words that no text has: they are made of noncharacters (U+FDD0 and after), which
@@ -83,6 +83,8 @@ create index products_sold_out on products (id, is_active, category_id, featured
 create virtual table product_search using fts5 (
     search_text, search_tags, content = 'products', content_rowid = 'id', tokenize = 'trigram case_sensitive 1'
 );
+-- The trigrams that occur: words that are shorter are found by those that begin with them.
+create virtual table product_trigrams using fts5vocab (product_search, 'row');
 create trigger products_search_insert after insert on products begin
     insert into product_search (rowid, search_text, search_tags) values (new.id, new.search_text, new.search_tags);
 end;

@@ -57,12 +57,13 @@ statements! {
                 where product_id = $1 order by id desc limit $2 offset $3";
 }
 
-/// What a product is found by, besides its category's name: its folded name and description, a line each.
+/// What a product is found by, besides its category's name: its folded name and description, each with a line feed,
+/// and one more, so that on SQLite a trigram begins at every character.
 ///
 /// The category's name is not part of it, so that renaming a category touches one row and not all its products'.
 #[must_use]
 pub fn search_text(name: &str, description: &str) -> String {
-    drop_tag_characters(format!("{}\n{}", fold(name), fold(description)))
+    drop_tag_characters(format!("{}\n{}\n\n", fold(name), fold(description)))
 }
 
 /// The product with this id, active or not.

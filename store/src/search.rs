@@ -134,8 +134,13 @@ pub struct Count {
 
 /// Characters that no text keeps: noncharacters, which Unicode sets aside for a program's own use. The tags in
 /// `products.search_tags` are made of them.
+fn is_tag_character(character: char) -> bool {
+    ('\u{fdd0}'..='\u{fdef}').contains(&character)
+}
+
+/// The text without what only tags are made of.
 pub(crate) fn drop_tag_characters(mut text: String) -> String {
-    text.retain(|character| !('\u{fdd0}'..='\u{fdef}').contains(&character));
+    text.retain(|character| !is_tag_character(character));
     text
 }
 
@@ -151,7 +156,7 @@ pub(crate) async fn count(
     if filter.nothing {
         return Ok(Count::default());
     }
-    let words = words(filter, categories);
+    let words = words(db, filter, categories).await?;
     let sql = match db {
         Db::Sqlite(_) => sqlite::count(filter, &words),
         Db::Postgres(_) => postgres::count(filter, &words),
@@ -172,7 +177,7 @@ pub(crate) async fn page(
     if query.filter.nothing || query.offset >= count.matching {
         return Ok(Vec::new());
     }
-    let words = words(&query.filter, categories);
+    let words = words(db, &query.filter, categories).await?;
     match db {
         Db::Sqlite(_) => {
             let wanted = usize::try_from(query.limit.min(count.matching - query.offset)).unwrap_or(0);
@@ -194,6 +199,8 @@ pub(crate) async fn page(
 struct Word<'a> {
     text: &'a str,
     categories: Vec<CategoryId>,
+    /// On SQLite: the trigrams that begin with it, if it is shorter than these and they are few.
+    trigrams: Option<Vec<String>>,
 }
 
 impl Word<'_> {
@@ -204,16 +211,27 @@ impl Word<'_> {
     }
 }
 
-fn words<'a>(filter: &'a ProductFilter, categories: &[Category]) -> Vec<Word<'a>> {
+async fn words<'a>(
+    db: &Db,
+    filter: &'a ProductFilter,
+    categories: &[Category],
+) -> Result<Vec<Word<'a>>, StoreError> {
+    let mut words = Vec::with_capacity(filter.words.0.len());
     if filter.words.0.is_empty() {
-        return Vec::new();
+        return Ok(words);
     }
     let names: Vec<_> = categories.iter().map(|category| (category.id, fold(&category.name))).collect();
-    let of_word = |text: &'a String| Word {
-        text,
-        categories: names.iter().filter(|(_, name)| name.contains(text)).map(|(id, _)| *id).collect(),
-    };
-    filter.words.0.iter().map(of_word).collect()
+    let mut room = sqlite::MOST_TRIGRAMS;
+    for text in &filter.words.0 {
+        let categories = names.iter().filter(|(_, name)| name.contains(text)).map(|(id, _)| *id).collect();
+        let trigrams = match db {
+            Db::Sqlite(_) => sqlite::trigrams(db, text, room).await?,
+            Db::Postgres(_) => None,
+        };
+        room -= trigrams.as_ref().map_or(0, Vec::len);
+        words.push(Word { text, categories, trigrams });
+    }
+    Ok(words)
 }
 
 /// A statement in the making: only static text and bound values can be added to it.

@@ -1,16 +1,20 @@
 //! Lists of products on SQLite: which index to walk is said here, since its planner cannot know how often words occur.
 //!
-//! Words of three characters or more are looked up in the trigram table `product_search`; it also holds each product's
-//! tags, so that the filters by category, featured and active are part of the same full-text query, and a count
-//! needs no other table. Shorter words are compared with the text of each candidate. The figures below are from 100,000
-//! products on one core.
+//! Words of three characters or more are looked up in the trigram table `product_search`, shorter ones by the trigrams
+//! that begin with them; where these are too many, a single common letter, the text of each candidate is read. The table
+//! also holds each product's tags, so that the filters by category, featured and active are part of the same full-text
+//! query, and a count needs no other table. The figures below are from 100,000 products on one core.
 
-use super::{Count, Ordering, ProductFilter, ProductQuery, SortBy, Sql, Word};
+use super::{Count, Ordering, ProductFilter, ProductQuery, SortBy, Sql, Word, fetch, is_tag_character};
 use crate::catalogue::product_columns;
+use crate::db::{Db, StoreError};
 use crate::model::CategoryId;
 
-/// Trigrams find no shorter words than this.
-const SHORTEST_INDEXED: usize = 3;
+/// The characters of a trigram.
+const TRIGRAM: usize = 3;
+
+/// The most trigrams that the short words of a search may begin; for those that begin more, texts are read.
+pub(super) const MOST_TRIGRAMS: usize = 64;
 
 /// How a page is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ const MEMBER: i64 = 150;
 /// In an index that holds all that is asked.
 const WALK: i64 = 45;
 /// By fetching its row and comparing its text, or sorting it.
-const FETCH: i64 = 1_500;
+const FETCH: i64 = 1_000;
 /// The same, row after row as they lie in the file.
 const SCAN: i64 = 600;
 
@@ -200,7 +204,31 @@ fn in_stock_by_row(sql: &mut Sql, filter: &ProductFilter) {
 }
 
 fn is_indexed(word: &Word<'_>) -> bool {
-    word.text.chars().count() >= SHORTEST_INDEXED
+    word.trigrams.is_some() || !is_short(word.text)
+}
+
+fn is_short(text: &str) -> bool {
+    text.chars().count() < TRIGRAM
+}
+
+/// The trigrams that begin with a word shorter than they are; None if it is not, or if they are more than `most`.
+///
+/// Every place where such a word occurs is the beginning of one of them, since texts end with line feeds.
+pub(super) async fn trigrams(db: &Db, text: &str, most: usize) -> Result<Option<Vec<String>>, StoreError> {
+    if !is_short(text) {
+        return Ok(None);
+    }
+    let mut sql = Sql::default();
+    sql.add("select term from product_trigrams where term >= ").bind(text.to_owned());
+    sql.add(" and term < ").bind(format!("{text}\u{10ffff}\u{10ffff}\u{10ffff}"));
+    sql.add(" limit ").bind(i64::try_from(most + 1).unwrap_or(i64::MAX));
+    let found = fetch::<(String,)>(db, sql).await?;
+    if found.len() > most {
+        return Ok(None);
+    }
+    // Tags have trigrams too, and some of these begin with a digit.
+    let trigrams = found.into_iter().map(|(trigram,)| trigram);
+    Ok(Some(trigrams.filter(|trigram| !trigram.contains(is_tag_character)).collect()))
 }
 
 /// The words that the index does not find.
@@ -225,12 +253,14 @@ fn match_text(filter: &ProductFilter, words: &[Word<'_>]) -> Option<String> {
     let mut text = String::new();
     for word in words.iter().filter(|word| is_indexed(word)) {
         text.push_str(if text.is_empty() { "(" } else { " AND " });
-        // A quoted phrase: whatever the word holds, no operator is seen in it.
-        text.push_str(&format!("(\"{}\"", word.text.replace('"', "\"\"")));
-        for category in &word.categories {
-            text.push_str(&format!(" OR {}", category_tag(*category)));
-        }
-        text.push(')');
+        let parts = match &word.trigrams {
+            Some(trigrams) => trigrams.iter().map(|trigram| quoted(trigram)).collect(),
+            None => vec![quoted(word.text)],
+        };
+        let tags = word.categories.iter().map(|category| category_tag(*category));
+        let parts: Vec<_> = parts.into_iter().chain(tags).collect();
+        let parts = if parts.is_empty() { NO_TAG.to_owned() } else { parts.join(" OR ") };
+        text.push_str(&format!("({parts})"));
     }
     if text.is_empty() {
         return None;
@@ -250,6 +280,14 @@ fn match_text(filter: &ProductFilter, words: &[Word<'_>]) -> Option<String> {
     }
     Some(text)
 }
+
+/// A phrase: whatever the text holds, no operator is seen in it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// What no product has.
+const NO_TAG: &str = "\"\u{fdd0}\u{fdd0}\u{fdd0}\"";
 
 // As the schema makes them in `products.search_tags`.
 const INACTIVE_TAG: &str = "\"\u{fdd0}\u{fdd1}\u{fdd2}\"";

@@ -104,7 +104,7 @@ impl Shop {
         let found = page(&self.test.db, query, &self.categories, count).await.unwrap();
         assert_eq!(ids(found), expected, "{query:?}");
         if query.offset < matching && matches!(self.test.db, Db::Sqlite(_)) {
-            let words = words(&query.filter, &self.categories);
+            let words = words(&self.test.db, &query.filter, &self.categories).await.unwrap();
             for plan in [sqlite::Plan::Glance(1_000), sqlite::Plan::Walk, sqlite::Plan::Gather] {
                 let found = fetch(&self.test.db, sqlite::page(query, &words, plan)).await.unwrap();
                 assert_eq!(ids(found), expected, "{plan:?} {query:?}");
