@@ -433,20 +433,20 @@ async fn change_password(req: &mut Request, depot: &mut Depot) -> Result<Reply, 
     let password = new_password(&mut fields, owner);
     // What is wrong in form costs no hash, and is no guess.
     fields.finish()?;
-    // A stolen access token must not become a way to guess the password: the same brake as at the login.
-    let login = api.throttle.login(&caller.user.email, client_address(req));
-    api.throttle.check(login).map_err(ApiError::throttled)?;
+    // A stolen access token must not become a way to guess the password.
+    let tries = api.throttle.current_password(caller.user.id, client_address(req));
+    api.throttle.check(tries).map_err(ApiError::throttled)?;
     let hash = accounts::password_hash(&api.db, caller.user.id).await?;
     let is_right = api.passwords.verify(current, hash).await?;
-    api.throttle.check(login).map_err(ApiError::throttled)?;
+    api.throttle.check(tries).map_err(ApiError::throttled)?;
     if !is_right {
-        api.throttle.failed(login);
+        api.throttle.failed(tries);
         let message = "Your current password was entered incorrectly. Please enter it again.";
         return Err(ApiError::field("current_password", message));
     }
     let hash = api.passwords.hash(password).await?;
     accounts::set_password(&api.db, caller.user.id, &hash).await?;
-    api.throttle.succeeded(login);
+    api.throttle.succeeded(tries);
     Ok(Reply::no_content())
 }
 

@@ -1,4 +1,5 @@
-//! The brake on guessing passwords: ten failures for one account from one address within 15 minutes, then 429.
+//! The brake on guessing passwords: ten failures for one account from one address within 15 minutes, then 429. Logins
+//! and changes of the password are counted apart.
 //!
 //! Accounts that do not exist are counted like those that do. A success forgets the failures. Where the counts are is
 //! known to this file alone: in this node's memory, in a bounded table.
@@ -10,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use souk_store::model::fold;
+use souk_store::model::{UserId, fold};
 use tokio::time::Instant;
 
 use crate::extract::network_of;
@@ -26,25 +27,31 @@ const MOST_ENTRIES: usize = 100_000;
 /// Counts failed logins.
 #[derive(Debug, Default)]
 pub(crate) struct LoginThrottle {
-    failures: Mutex<HashMap<Login, Vec<Instant>>>,
+    failures: Mutex<HashMap<Tries, Vec<Instant>>>,
     hasher: RandomState,
 }
 
-/// An account from an address, as a keyed hash: names of any length take the same room, and are not kept.
+/// Tries at an account from an address, as a keyed hash: names of any length take the same room, and are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Login(u64);
+pub(crate) struct Tries(u64);
 
 impl LoginThrottle {
-    /// What is counted for this account and this address.
-    pub(crate) fn login(&self, account: &str, address: Option<IpAddr>) -> Login {
-        Login(self.hasher.hash_one((fold(account), address.map(network_of))))
+    /// What is counted for logins to this account from this address.
+    pub(crate) fn login(&self, account: &str, address: Option<IpAddr>) -> Tries {
+        Tries(self.hasher.hash_one(("login", fold(account), address.map(network_of))))
+    }
+
+    /// What is counted for guesses at the current password by somebody who is signed in. Not the same as the logins: a
+    /// stolen token must not lock its owner out.
+    pub(crate) fn current_password(&self, user: UserId, address: Option<IpAddr>) -> Tries {
+        Tries(self.hasher.hash_one(("current password", user, address.map(network_of))))
     }
 
     /// The seconds until a try is heard again, if there were too many failures.
-    pub(crate) fn check(&self, login: Login) -> Result<(), u64> {
+    pub(crate) fn check(&self, tries: Tries) -> Result<(), u64> {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(times) = failures.get_mut(&login) else { return Ok(()) };
+        let Some(times) = failures.get_mut(&tries) else { return Ok(()) };
         times.retain(|time| now - *time < WINDOW);
         match times.len().checked_sub(MOST_FAILURES) {
             // Then the oldest of the last ten has run out.
@@ -57,19 +64,19 @@ impl LoginThrottle {
     }
 
     /// A try failed.
-    pub(crate) fn failed(&self, login: Login) {
+    pub(crate) fn failed(&self, tries: Tries) {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= MOST_ENTRIES && !failures.contains_key(&login) {
+        if failures.len() >= MOST_ENTRIES && !failures.contains_key(&tries) {
             failures.retain(|_, times| times.last().is_some_and(|last| now - *last < WINDOW));
             if failures.len() >= MOST_ENTRIES {
                 let oldest = failures.iter().min_by_key(|(_, times)| times.last().copied());
-                if let Some(login) = oldest.map(|(login, _)| *login) {
-                    failures.remove(&login);
+                if let Some(oldest) = oldest.map(|(oldest, _)| *oldest) {
+                    failures.remove(&oldest);
                 }
             }
         }
-        let times = failures.entry(login).or_default();
+        let times = failures.entry(tries).or_default();
         if times.len() >= 2 * MOST_FAILURES {
             times.remove(0);
         }
@@ -77,8 +84,8 @@ impl LoginThrottle {
     }
 
     /// A try succeeded.
-    pub(crate) fn succeeded(&self, login: Login) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&login);
+    pub(crate) fn succeeded(&self, tries: Tries) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&tries);
     }
 }
 
@@ -141,13 +148,13 @@ mod tests {
         }
         for number in 0..MOST_ENTRIES {
             tokio::time::advance(Duration::from_micros(1)).await;
-            throttle.failed(Login(number as u64));
+            throttle.failed(Tries(number as u64));
         }
         assert_eq!(throttle.failures.lock().unwrap().len(), MOST_ENTRIES);
         assert_eq!(throttle.check(first), Ok(()), "the one that failed longest ago made room");
         for _ in 0..100 {
-            throttle.failed(Login(7));
+            throttle.failed(Tries(7));
         }
-        assert_eq!(throttle.failures.lock().unwrap()[&Login(7)].len(), 2 * MOST_FAILURES);
+        assert_eq!(throttle.failures.lock().unwrap()[&Tries(7)].len(), 2 * MOST_FAILURES);
     }
 }

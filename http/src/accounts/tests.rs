@@ -178,6 +178,11 @@ async fn a_new_password_needs_the_old_one_and_ends_every_login() {
     shop.post("/auth/api/token/refresh/", "", json!({"refresh": login.json["refresh"]})).await.is(401);
     log_in(&shop, "anna", PASSWORD).await.is(401);
     log_in(&shop, "anna", NEW_PASSWORD).await.is(200);
+    for _ in 0..10 {
+        change("wrong").await.is(400);
+    }
+    change(NEW_PASSWORD).await.is(429);
+    log_in(&shop, "anna", NEW_PASSWORD).await.is(200);
     shop.close().await;
 }
 
