@@ -1,8 +1,9 @@
 //! Statements over many rows at once, for both engines in one text: what makes a batch cheap.
 //!
 //! In a [`Bulk`]'s text `{rows}` stands for a table `v` with the columns `column1`, `column2`, …: on SQLite a
-//! multi-row `values`, on Postgres an `unnest` of arrays. SQLite gets powers of two of rows, so that a few dozen texts
-//! serve every size and stay prepared; Postgres gets one statement whatever the size.
+//! multi-row `values`, on Postgres an `unnest` of arrays. Postgres gets one statement whatever the size. SQLite gets
+//! powers of two of rows, so that a few dozen texts serve every size and stay prepared; what is missing to the next
+//! power is filled up with rows of nulls, which `v` leaves out. So the first column never holds a null of its own.
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -88,7 +89,9 @@ pub(crate) struct Bulk {
 impl Bulk {
     pub(crate) fn sqlite_text(&self, rows: usize) -> String {
         let row = format!("({})", vec!["?"; self.columns.len()].join(","));
-        self.text.replace("{rows}", &format!("(values {}) as v", vec![row.as_str(); rows].join(",")))
+        let values = vec![row.as_str(); rows].join(",");
+        self.text
+            .replace("{rows}", &format!("(select * from (values {values}) where column1 is not null) as v"))
     }
 
     pub(crate) fn postgres_text(&self) -> String {
@@ -135,15 +138,16 @@ pub(crate) trait BulkConnection: Send {
     ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
 }
 
-/// How `rows` rows are cut into powers of two: start and length of each piece.
+/// How `rows` rows are cut: start and length of each piece.
+///
+/// A statement costs far more than a row of nulls, so the last piece is not cut into ever smaller powers of two.
 fn pieces(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut start = 0;
-    std::iter::from_fn(move || {
-        let left = rows - start;
-        let length = MOST_ROWS.min(1 << left.checked_ilog2()?);
-        start += length;
-        Some((start - length, length))
-    })
+    (0..rows).step_by(MOST_ROWS).map(move |start| (start, MOST_ROWS.min(rows - start)))
+}
+
+/// The number of rows of the statement for a piece of this length.
+fn padded(length: usize) -> usize {
+    length.next_power_of_two()
 }
 
 fn bind_sqlite(columns: &[Column], start: usize, length: usize) -> Result<SqliteArguments, sqlx::Error> {
@@ -160,6 +164,9 @@ fn bind_sqlite(columns: &[Column], start: usize, length: usize) -> Result<Sqlite
             }
             .map_err(sqlx::Error::Encode)?;
         }
+    }
+    for _ in 0..(padded(length) - length) * columns.len() {
+        arguments.add(None::<i64>).map_err(sqlx::Error::Encode)?;
     }
     Ok(arguments)
 }
@@ -184,7 +191,7 @@ impl BulkConnection for SqliteConnection {
     async fn run_rows(&mut self, bulk: &Bulk, columns: &[Column]) -> Result<u64, sqlx::Error> {
         let mut touched = 0;
         for (start, length) in pieces(bulk.check(columns)) {
-            let text = AssertSqlSafe(bulk.sqlite_text(length));
+            let text = AssertSqlSafe(bulk.sqlite_text(padded(length)));
             let query = sqlx::query_with::<Sqlite, _>(text, bind_sqlite(columns, start, length)?);
             touched += query.execute(&mut *self).await?.rows_affected();
         }
@@ -198,7 +205,7 @@ impl BulkConnection for SqliteConnection {
     ) -> Result<Vec<T>, sqlx::Error> {
         let mut fetched = Vec::new();
         for (start, length) in pieces(bulk.check(columns)) {
-            let text = AssertSqlSafe(bulk.sqlite_text(length));
+            let text = AssertSqlSafe(bulk.sqlite_text(padded(length)));
             let query = sqlx::query_as_with::<Sqlite, T, _>(text, bind_sqlite(columns, start, length)?);
             fetched.append(&mut query.fetch_all(&mut *self).await?);
         }
@@ -236,12 +243,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_cut_into_powers_of_two_without_gap_or_overlap() {
+    fn rows_are_cut_without_gap_or_overlap_and_filled_up_to_powers_of_two() {
         for rows in [0, 1, 2, 3, 63, 64, 511, 512, 513, 1024, 1500] {
             let mut next = 0;
             for (start, length) in pieces(rows) {
                 assert_eq!(start, next);
-                assert!(length.is_power_of_two() && length <= MOST_ROWS);
+                assert!((length..=MOST_ROWS).contains(&padded(length)) && padded(length).is_power_of_two());
                 next += length;
             }
             assert_eq!(next, rows);
@@ -257,7 +264,8 @@ mod tests {
         };
         assert_eq!(
             bulk.sqlite_text(2),
-            "update t set a = v.column2 from (values (?,?),(?,?)) as v where t.id = v.column1"
+            "update t set a = v.column2 from (select * from (values (?,?),(?,?)) where column1 is not null) as v \
+             where t.id = v.column1"
         );
         assert_eq!(
             bulk.postgres_text(),

@@ -192,6 +192,10 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(ACQUIRE_TIMEOUT)
             .statement_cache_capacity(512)
+            // Rows of a batch come in one go: a full channel would wake two threads for each of them.
+            .row_buffer_size(2_048)
+            // 40 MB: pages that batch after batch touches are copied into the file once, not every few batches.
+            .pragma("wal_autocheckpoint", "10000")
             .pragma("cache_size", "-32768")
             .pragma("temp_store", "memory");
         let pool = |connections| {
@@ -434,6 +438,7 @@ mod tests {
         crate::events::STATEMENTS,
         crate::ledger::STATEMENTS,
         crate::orders::STATEMENTS,
+        crate::testing::load::STATEMENTS,
     ];
 
     #[test]

@@ -1,5 +1,7 @@
 //! Databases for tests: each test owns one, migrated and empty, and nothing is left of it afterwards.
 
+pub mod load;
+
 use tempfile::TempDir;
 
 use crate::carts::{self, CartEdit};

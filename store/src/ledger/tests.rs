@@ -97,8 +97,14 @@ fn placed(outcome: &Outcome) -> &Order {
 async fn every_statement_over_rows_is_understood_by_the_engine() {
     use sqlx::{Executor, SqlStr};
     let test = TestDb::create().await;
-    let all: &[&[&Bulk]] =
-        &[batch::BULKS, write::BULKS, products::BULKS, orders::BULKS, crate::sample::BULKS];
+    let all: &[&[&Bulk]] = &[
+        batch::BULKS,
+        write::BULKS,
+        products::BULKS,
+        orders::BULKS,
+        crate::sample::BULKS,
+        crate::testing::load::BULKS,
+    ];
     for bulk in all.iter().copied().flatten() {
         for rows in [1, 2] {
             let text: &'static str = match &test.db {
