@@ -1,11 +1,12 @@
--- Money is whole cents. Folded text is compared and sorted by code point, on both engines alike.
+-- Money is whole cents. Folded text and SKUs are compared and sorted by code point, as on SQLite, whatever order the
+-- database was made with.
 
 create table users (
     id bigint generated always as identity primary key,
     email text not null,
-    email_folded text not null unique,
+    email_folded text collate "C" not null unique,
     username text not null,
-    username_folded text not null unique,
+    username_folded text collate "C" not null unique,
     password_hash text not null,
     first_name text not null default '',
     last_name text not null default '',
@@ -36,7 +37,7 @@ create index refresh_families_expiry on refresh_families (expires_at);
 create table categories (
     id bigint generated always as identity primary key,
     name text not null,
-    name_folded text not null unique,
+    name_folded text collate "C" not null unique,
     description text not null default '',
     image text,
     is_active boolean not null default true,
@@ -52,7 +53,7 @@ create table products (
     stock bigint not null default 0 check (stock between 0 and 2147483647),
     version bigint not null default 1,
     category_id bigint not null references categories (id),
-    sku text not null unique,
+    sku text collate "C" not null unique,
     featured boolean not null default false,
     is_active boolean not null default true,
     image text,

@@ -2,6 +2,7 @@
 
 pub mod load;
 
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::carts::{self, CartEdit};
@@ -16,7 +17,7 @@ use crate::model::{
 const SERVER: &str = "SOUK_TEST_POSTGRES_URL";
 
 /// A database of its own: an SQLite file in a folder that is removed when this is dropped or, if
-/// `SOUK_TEST_POSTGRES_URL` is set, a database on that server, which ends with the server.
+/// `SOUK_TEST_POSTGRES_URL` is set, a database on that server that is dropped with this.
 #[derive(Debug)]
 pub struct TestDb {
     /// The migrated, empty database.
@@ -162,13 +163,35 @@ impl TestDb {
     }
 }
 
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        let (Db::Postgres(_), Ok(server)) = (&self.db, std::env::var(SERVER)) else { return };
+        let (_, name) = self.url.rsplit_once('/').expect("the URL of a database");
+        let statement = format!("drop database if exists {name} with (force)");
+        // A drop cannot wait for a future, and the runtime around it may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(on_server(&server, statement));
+        });
+        if dropping.join().is_err() && !std::thread::panicking() {
+            panic!("a test's database could not be dropped");
+        }
+    }
+}
+
 /// Makes a new database on the server of this URL and gives its URL.
 async fn create_on(server: &str) -> String {
     let name = format!("souk_test_{}", uuid::Uuid::new_v4().simple());
-    let maker = sqlx::PgPool::connect(server).await.expect("the tests' Postgres server");
-    let create = sqlx::AssertSqlSafe(format!("create database {name}"));
-    sqlx::query(create).execute(&maker).await.expect("a new database");
-    maker.close().await;
+    on_server(server, format!("create database {name}")).await;
     let (address, _) = server.rsplit_once('/').expect("the URL of a database");
     format!("{address}/{name}")
+}
+
+async fn on_server(server: &str, statement: String) {
+    let mut connection = PgConnection::connect(server).await.expect("the tests' Postgres server");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await
+        .expect("a server that obeys");
+    connection.close().await.expect("a connection that closes");
 }

@@ -88,7 +88,7 @@ async fn a_database_that_cannot_be_opened_is_told() {
     for command in ["serve", "migrate", "audit"] {
         shop.souk(&[command]).await.fails();
     }
-    let shop = Shop::closed(&[]);
+    let shop = Shop::embedded(&[]);
     std::fs::write(shop.path().join("souk.db"), "this is no database, but a longer text. ".repeat(500))
         .unwrap();
     for command in ["serve", "migrate", "audit"] {
@@ -112,12 +112,12 @@ async fn an_env_file_gives_settings_and_the_environment_overrules_it() {
 
 #[tokio::test]
 async fn a_key_of_its_own_is_made_once_and_kept() {
-    let mut shop = Shop::closed(&[]).without("SECRET_KEY");
+    let mut shop = Shop::embedded(&[]).without("SECRET_KEY");
     shop.open().await;
     let ada = shop.register("ada").await;
     shop.restart().await;
     ada.get("/auth/api/profile/").await.is(200);
-    let mut other = Shop::closed(&[]).without("SECRET_KEY");
+    let mut other = Shop::embedded(&[]).without("SECRET_KEY");
     other.open().await;
     other.register("ada").await;
     other.anyone().bearing(&ada.access).get("/auth/api/profile/").await.is(401);
@@ -125,7 +125,7 @@ async fn a_key_of_its_own_is_made_once_and_kept() {
 
 #[tokio::test]
 async fn without_settings_the_database_lies_in_data() {
-    let mut shop = Shop::closed(&[]).without("DATABASE_URL").without("SECRET_KEY");
+    let mut shop = Shop::embedded(&[]).without("DATABASE_URL").without("SECRET_KEY");
     shop.open().await;
     shop.register("ada").await;
     assert!(shop.path().join("data/souk.db").is_file());
@@ -220,7 +220,7 @@ async fn sample_data_is_the_same_each_time() {
 
 #[tokio::test]
 async fn the_demo_is_a_shop_with_goods_and_an_admin() {
-    let mut shop = Shop::closed(&[]);
+    let mut shop = Shop::embedded(&[]);
     shop.open_with(&["serve", "--demo"]).await;
     crate::harness::eventually("the admin is printed", async || {
         shop.anyone().get("/healthz").await.is(200);

@@ -65,7 +65,7 @@ async fn the_readme_names_every_setting_and_command() {
 
 #[tokio::test]
 async fn the_tour_works_as_it_stands_in_the_readme() {
-    let mut shop = Shop::closed(&[]);
+    let mut shop = Shop::embedded(&[]);
     shop.open_with(&["serve", "--demo"]).await;
     let log = shop.log();
     let password = log.split("Password").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();

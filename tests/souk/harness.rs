@@ -2,6 +2,7 @@
 //! contract beyond what it takes to be let in; the rules are in the tests.
 
 mod answer;
+mod database;
 mod process;
 mod shop;
 mod shopper;

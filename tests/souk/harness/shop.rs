@@ -1,51 +1,19 @@
 //! A shop: a server of its own on a free port, with a folder, a database and an admin that no other test
 //! sees. Dropping it kills the server; if the test failed, the server's log is printed.
 
+use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
+use super::database::Database;
 use super::process::{Ran, Server, command, run};
 use super::shopper::Site;
 use super::{PASSWORD, SECRET_KEY, Shopper};
-
-/// The engine under the shops, chosen once for the whole run by `SOUK_TEST_DATABASE_URL`.
-enum Backend {
-    Sqlite,
-}
-
-impl Backend {
-    fn chosen() -> Self {
-        match std::env::var("SOUK_TEST_DATABASE_URL") {
-            Err(_) => Self::Sqlite,
-            Ok(url) if url.starts_with("sqlite:") => Self::Sqlite,
-            Ok(_) => panic!("SOUK_TEST_DATABASE_URL: this suite knows only sqlite so far"),
-        }
-    }
-
-    fn url(&self, folder: &TempDir) -> String {
-        match self {
-            Self::Sqlite => format!("sqlite://{}", folder.path().join("souk.db").display()),
-        }
-    }
-
-    /// Runs a statement behind the server's back.
-    async fn tamper(&self, url: &str, statement: &'static str) {
-        match self {
-            Self::Sqlite => {
-                let mut database = SqliteConnection::connect(url).await.expect("the shop's database");
-                let done = sqlx::query(statement).execute(&mut database).await.expect(statement);
-                assert_eq!(done.rows_affected(), 1, "{statement}");
-                database.close().await.expect("a database that closes");
-            }
-        }
-    }
-}
 
 pub(crate) struct Shop {
     site: Arc<Site>,
@@ -54,6 +22,7 @@ pub(crate) struct Shop {
     admin: OnceCell<Shopper>,
     category: OnceCell<i64>,
     past_logs: Mutex<String>,
+    database: Database,
     folder: TempDir,
 }
 
@@ -72,12 +41,21 @@ impl Shop {
 
     /// A shop with a folder and settings, but no server: for the command line.
     pub(crate) fn closed(settings: &[(&str, &str)]) -> Self {
+        Self::closed_over(Database::chosen, settings)
+    }
+
+    /// As `closed`, on SQLite in every run: for what is said of the embedded database alone.
+    pub(crate) fn embedded(settings: &[(&str, &str)]) -> Self {
+        Self::closed_over(Database::file, settings)
+    }
+
+    fn closed_over(database: impl FnOnce(&Path) -> Database, settings: &[(&str, &str)]) -> Self {
         let folder = TempDir::with_prefix("souk-test-").expect("a folder for the test");
-        let url = Backend::chosen().url(&folder);
+        let database = database(folder.path());
         let defaults = [
             ("HOST", "127.0.0.1"),
             ("PORT", "0"),
-            ("DATABASE_URL", url.as_str()),
+            ("DATABASE_URL", database.url()),
             ("SECRET_KEY", SECRET_KEY),
         ];
         let mut all: Vec<(String, String)> = Vec::new();
@@ -92,6 +70,7 @@ impl Shop {
             admin: OnceCell::new(),
             category: OnceCell::new(),
             past_logs: Mutex::new(String::new()),
+            database,
             folder,
         }
     }
@@ -108,6 +87,7 @@ impl Shop {
 
     pub(crate) async fn open_with(&mut self, arguments: &[&str]) {
         assert!(self.server.is_none(), "the shop is open already");
+        self.database.make().await;
         let server = Server::start(command(self.folder.path(), &self.settings, arguments)).await;
         self.site.moved_to(server.address());
         self.server = Some(server);
@@ -142,6 +122,7 @@ impl Shop {
     }
 
     pub(crate) async fn souk_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Ran {
+        self.database.make().await;
         let mut command = command(self.folder.path(), &self.settings, arguments);
         command.envs(settings.iter().copied());
         run(command).await
@@ -154,11 +135,10 @@ impl Shop {
 
     /// Changes one row behind the server's back, for tests of who notices.
     pub(crate) async fn tamper(&self, statement: &'static str) {
-        let url = self.settings.iter().find(|(name, _)| name == "DATABASE_URL").expect("a database");
-        Backend::chosen().tamper(&url.1, statement).await;
+        self.database.tamper(statement).await;
     }
 
-    pub(crate) fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 

@@ -1,0 +1,93 @@
+//! The database under a shop: an SQLite file in the shop's folder or, if `SOUK_TEST_POSTGRES_URL` names a server whose
+//! user may create databases, a database of its own there, made when it is first needed and dropped with the shop.
+
+use std::path::Path;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tokio::sync::OnceCell;
+
+/// Where the tests' Postgres server is, if they run on one.
+const SERVER: &str = "SOUK_TEST_POSTGRES_URL";
+
+/// One shop's database.
+pub(super) struct Database {
+    url: String,
+    /// The server that it is made on; none for a file, which the shop makes itself.
+    server: Option<String>,
+    made: OnceCell<()>,
+}
+
+impl Database {
+    /// On the engine of this run.
+    pub(super) fn chosen(folder: &Path) -> Self {
+        match std::env::var(SERVER) {
+            Ok(server) => Self::on(&server),
+            Err(_) => Self::file(folder),
+        }
+    }
+
+    /// An SQLite file, whatever this run is about.
+    pub(super) fn file(folder: &Path) -> Self {
+        let url = format!("sqlite://{}", folder.join("souk.db").display());
+        Self { url, server: None, made: OnceCell::new() }
+    }
+
+    /// A new database on the server of this URL.
+    pub(super) fn on(server: &str) -> Self {
+        let (address, _) = server.rsplit_once('/').expect("the URL of a database");
+        let url = format!("{address}/souk_test_{}", uuid::Uuid::new_v4().simple());
+        Self { url, server: Some(server.to_owned()), made: OnceCell::new() }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn name(&self) -> &str {
+        self.url.rsplit_once('/').expect("the URL of a database").1
+    }
+
+    /// Makes it if it has to be made.
+    pub(super) async fn make(&self) {
+        let Some(server) = &self.server else { return };
+        let make = async || on_server(server, format!("create database {}", self.name())).await;
+        self.made.get_or_init(make).await;
+    }
+
+    /// Runs a statement behind the server's back, which must touch one row.
+    pub(super) async fn tamper(&self, statement: &'static str) {
+        let touched = if self.server.is_some() {
+            let mut database = PgConnection::connect(&self.url).await.expect("the shop's database");
+            let done = sqlx::query(statement).execute(&mut database).await.expect(statement);
+            database.close().await.expect("a database that closes");
+            done.rows_affected()
+        } else {
+            let mut database = SqliteConnection::connect(&self.url).await.expect("the shop's database");
+            let done = sqlx::query(statement).execute(&mut database).await.expect(statement);
+            database.close().await.expect("a database that closes");
+            done.rows_affected()
+        };
+        assert_eq!(touched, 1, "{statement}");
+    }
+}
+
+async fn on_server(server: &str, statement: String) {
+    let mut connection = PgConnection::connect(server).await.expect("the tests' Postgres server");
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a server that obeys");
+    connection.close().await.expect("a connection that closes");
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let Some(server) = self.server.take().filter(|_| self.made.initialized()) else { return };
+        let statement = format!("drop database if exists {} with (force)", self.name());
+        // A drop cannot wait for a future, and the runtime around it may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(on_server(&server, statement));
+        });
+        if dropping.join().is_err() && !std::thread::panicking() {
+            panic!("the shop's database could not be dropped");
+        }
+    }
+}
