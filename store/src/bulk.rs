@@ -1,19 +1,25 @@
 //! Statements over many rows at once, for both engines in one text: what makes a batch cheap.
 //!
 //! In a [`Bulk`]'s text `{rows}` stands for a table `v` with the columns `column1`, `column2`, …: on SQLite a
-//! multi-row `values`, on Postgres an `unnest` of arrays. Postgres gets one statement whatever the size. SQLite gets
-//! powers of two of rows, so that a few dozen texts serve every size and stay prepared; what is missing to the next
-//! power is filled up with rows of nulls, which `v` leaves out. So the first column never holds a null of its own.
+//! multi-row `values`, on Postgres an `unnest` of arrays. The first column never holds a null of its own.
+//!
+//! What a statement costs beside its work is the way there and back: a round trip to Postgres, two switches between
+//! threads on SQLite, and one more for each row that comes back. So a batch asks and writes in a few calls of
+//! [`BulkConnection::look_up`] and [`BulkConnection::run_all`], which on SQLite are one text each, and the rows that a
+//! look-up finds come as JSON, in one row on SQLite: a look-up's text says `{row: a, b}` where its columns stand.
 
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres, Sqlite, SqliteConnection};
+mod postgres;
+mod sqlite;
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::model::Timestamp;
-
-/// The most rows of one SQLite statement; with eleven columns still far from its limit of 32,766 values.
-const MOST_ROWS: usize = 512;
 
 /// The type of a column of `{rows}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,25 +31,15 @@ pub(crate) enum Kind {
     Uuid,
 }
 
-impl Kind {
-    fn postgres_array(self) -> &'static str {
-        match self {
-            Self::Int => "bigint[]",
-            Self::Text => "text[]",
-            Self::Bytes => "bytea[]",
-            Self::Time => "timestamptz[]",
-            Self::Uuid => "uuid[]",
-        }
-    }
-}
-
 /// The values of one column, a row each. All columns of a call are equally long.
 #[derive(Clone, Debug)]
 pub(crate) enum Column {
     Int(Vec<Option<i64>>),
-    Text(Vec<Option<String>>),
+    Text(Vec<Option<Arc<str>>>),
     Bytes(Vec<Vec<u8>>),
     Time(Vec<Timestamp>),
+    /// The same time in so many rows.
+    SameTime(Timestamp, usize),
     Uuid(Vec<Uuid>),
 }
 
@@ -52,7 +48,7 @@ impl Column {
         Self::Int(values.into_iter().map(Some).collect())
     }
 
-    pub(crate) fn texts(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub(crate) fn texts(values: impl IntoIterator<Item = impl Into<Arc<str>>>) -> Self {
         Self::Text(values.into_iter().map(|text| Some(text.into())).collect())
     }
 
@@ -62,6 +58,7 @@ impl Column {
             Self::Text(values) => values.len(),
             Self::Bytes(values) => values.len(),
             Self::Time(values) => values.len(),
+            Self::SameTime(_, rows) => *rows,
             Self::Uuid(values) => values.len(),
         }
     }
@@ -71,7 +68,7 @@ impl Column {
             Self::Int(_) => Kind::Int,
             Self::Text(_) => Kind::Text,
             Self::Bytes(_) => Kind::Bytes,
-            Self::Time(_) => Kind::Time,
+            Self::Time(_) | Self::SameTime(..) => Kind::Time,
             Self::Uuid(_) => Kind::Uuid,
         }
     }
@@ -86,24 +83,17 @@ pub(crate) struct Bulk {
     pub(crate) lock: &'static str,
 }
 
-impl Bulk {
-    pub(crate) fn sqlite_text(&self, rows: usize) -> String {
-        let row = format!("({})", vec!["?"; self.columns.len()].join(","));
-        let values = vec![row.as_str(); rows].join(",");
-        self.text
-            .replace("{rows}", &format!("(select * from (values {values}) where column1 is not null) as v"))
-    }
+/// A statement with its rows; without any it is left out.
+pub(crate) type Job = (&'static Bulk, Vec<Column>);
 
-    pub(crate) fn postgres_text(&self) -> String {
-        let arrays: Vec<_> = self
-            .columns
-            .iter()
-            .zip(1..)
-            .map(|(kind, n)| format!("${n}::{}", kind.postgres_array()))
-            .collect();
-        let names: Vec<_> = (1..=self.columns.len()).map(|n| format!("column{n}")).collect();
-        let rows = format!("unnest({}) as v({})", arrays.join(","), names.join(","));
-        self.text.replace("{rows}", &rows) + self.lock
+impl Bulk {
+    /// The text with `rows` in the place of `{rows}`, and a look-up's columns between the two halves of `row`.
+    fn expand(&self, rows: &str, row: [&str; 2]) -> String {
+        let text = self.text.replace("{rows}", rows);
+        match text.split_once("{row: ").map(|(before, rest)| (before, rest.split_once('}'))) {
+            Some((before, Some((columns, after)))) => [before, row[0], columns, row[1], after].concat(),
+            _ => text,
+        }
     }
 
     fn check(&self, columns: &[Column]) -> usize {
@@ -111,6 +101,23 @@ impl Bulk {
         let rows = columns.first().map_or(0, Column::len);
         debug_assert!(columns.iter().all(|column| column.len() == rows), "{}", self.text);
         rows
+    }
+}
+
+/// What a look-up found: JSON texts, each an array of rows, each an array of columns.
+#[derive(Debug, Default)]
+pub(crate) struct Found(Vec<String>);
+
+impl Found {
+    /// The rows. A row type is a tuple, or a struct with the columns in the order of its fields.
+    pub(crate) fn rows<T: DeserializeOwned>(&self) -> Result<Vec<T>, sqlx::Error> {
+        let mut rows = Vec::new();
+        for text in &self.0 {
+            rows.append(
+                &mut serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            );
+        }
+        Ok(rows)
     }
 }
 
@@ -136,124 +143,23 @@ pub(crate) trait BulkConnection: Send {
         bulk: &Bulk,
         columns: &[Column],
     ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
-}
 
-/// How `rows` rows are cut: start and length of each piece.
-///
-/// A statement costs far more than a row of nulls, so the last piece is not cut into ever smaller powers of two.
-fn pieces(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..rows).step_by(MOST_ROWS).map(move |start| (start, MOST_ROWS.min(rows - start)))
-}
+    /// Runs one after the other for their effect.
+    fn run_all(&mut self, jobs: Vec<Job>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-/// The number of rows of the statement for a piece of this length.
-fn padded(length: usize) -> usize {
-    length.next_power_of_two()
-}
+    /// Asks one after the other; an answer for each, in their order.
+    fn look_up(&mut self, jobs: Vec<Job>) -> impl Future<Output = Result<Vec<Found>, sqlx::Error>> + Send;
 
-fn bind_sqlite(columns: &[Column], start: usize, length: usize) -> Result<SqliteArguments, sqlx::Error> {
-    use sqlx::Arguments;
-    let mut arguments = SqliteArguments::default();
-    for row in start..start + length {
-        for column in columns {
-            match column {
-                Column::Int(values) => arguments.add(values[row]),
-                Column::Text(values) => arguments.add(values[row].clone()),
-                Column::Bytes(values) => arguments.add(values[row].clone()),
-                Column::Time(values) => arguments.add(values[row]),
-                Column::Uuid(values) => arguments.add(values[row]),
-            }
-            .map_err(sqlx::Error::Encode)?;
-        }
-    }
-    for _ in 0..(padded(length) - length) * columns.len() {
-        arguments.add(None::<i64>).map_err(sqlx::Error::Encode)?;
-    }
-    Ok(arguments)
-}
-
-fn bind_postgres(columns: &[Column]) -> Result<PgArguments, sqlx::Error> {
-    use sqlx::Arguments;
-    let mut arguments = PgArguments::default();
-    for column in columns {
-        match column {
-            Column::Int(values) => arguments.add(values.as_slice()),
-            Column::Text(values) => arguments.add(values.as_slice()),
-            Column::Bytes(values) => arguments.add(values.as_slice()),
-            Column::Time(values) => arguments.add(values.as_slice()),
-            Column::Uuid(values) => arguments.add(values.as_slice()),
-        }
-        .map_err(sqlx::Error::Encode)?;
-    }
-    Ok(arguments)
-}
-
-impl BulkConnection for SqliteConnection {
-    async fn run_rows(&mut self, bulk: &Bulk, columns: &[Column]) -> Result<u64, sqlx::Error> {
-        let mut touched = 0;
-        for (start, length) in pieces(bulk.check(columns)) {
-            let text = AssertSqlSafe(bulk.sqlite_text(padded(length)));
-            let query = sqlx::query_with::<Sqlite, _>(text, bind_sqlite(columns, start, length)?);
-            touched += query.execute(&mut *self).await?.rows_affected();
-        }
-        Ok(touched)
-    }
-
-    async fn fetch_rows<T: FromAnyRow>(
+    /// Takes ids for that many new rows of each table, rising, which no row has or will have.
+    fn take_ids<const TABLES: usize>(
         &mut self,
-        bulk: &Bulk,
-        columns: &[Column],
-    ) -> Result<Vec<T>, sqlx::Error> {
-        let mut fetched = Vec::new();
-        for (start, length) in pieces(bulk.check(columns)) {
-            let text = AssertSqlSafe(bulk.sqlite_text(padded(length)));
-            let query = sqlx::query_as_with::<Sqlite, T, _>(text, bind_sqlite(columns, start, length)?);
-            fetched.append(&mut query.fetch_all(&mut *self).await?);
-        }
-        Ok(fetched)
-    }
-}
-
-impl BulkConnection for PgConnection {
-    async fn run_rows(&mut self, bulk: &Bulk, columns: &[Column]) -> Result<u64, sqlx::Error> {
-        if bulk.check(columns) == 0 {
-            return Ok(0);
-        }
-        let text = AssertSqlSafe(bulk.postgres_text());
-        Ok(sqlx::query_with::<Postgres, _>(text, bind_postgres(columns)?)
-            .execute(self)
-            .await?
-            .rows_affected())
-    }
-
-    async fn fetch_rows<T: FromAnyRow>(
-        &mut self,
-        bulk: &Bulk,
-        columns: &[Column],
-    ) -> Result<Vec<T>, sqlx::Error> {
-        if bulk.check(columns) == 0 {
-            return Ok(Vec::new());
-        }
-        let text = AssertSqlSafe(bulk.postgres_text());
-        sqlx::query_as_with::<Postgres, T, _>(text, bind_postgres(columns)?).fetch_all(self).await
-    }
+        wanted: [(&'static str, usize); TABLES],
+    ) -> impl Future<Output = Result<[Vec<i64>; TABLES], sqlx::Error>> + Send;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_are_cut_without_gap_or_overlap_and_filled_up_to_powers_of_two() {
-        for rows in [0, 1, 2, 3, 63, 64, 511, 512, 513, 1024, 1500] {
-            let mut next = 0;
-            for (start, length) in pieces(rows) {
-                assert_eq!(start, next);
-                assert!((length..=MOST_ROWS).contains(&padded(length)) && padded(length).is_power_of_two());
-                next += length;
-            }
-            assert_eq!(next, rows);
-        }
-    }
 
     #[test]
     fn one_text_serves_both_engines() {
@@ -271,5 +177,27 @@ mod tests {
             bulk.postgres_text(),
             "update t set a = v.column2 from unnest($1::bigint[],$2::text[]) as v(column1,column2) where t.id = v.column1"
         );
+    }
+
+    #[test]
+    fn what_a_look_up_finds_comes_as_json_from_both_engines() {
+        let bulk = Bulk {
+            text: "select {row: t.id, t.a} from {rows} join t on t.id = v.column1",
+            columns: &[Kind::Int],
+            lock: " for update of t",
+        };
+        assert_eq!(
+            bulk.sqlite_text(1),
+            "select json_group_array(json_array(t.id, t.a)) \
+             from (select * from (values (?)) where column1 is not null) as v join t on t.id = v.column1"
+        );
+        assert_eq!(
+            bulk.postgres_text(),
+            "select json_build_array(t.id, t.a)::text from unnest($1::bigint[]) as v(column1) \
+             join t on t.id = v.column1 for update of t"
+        );
+        let found = Found(vec!["[[1,\"a\"],[2,null]]".to_owned(), "[]".to_owned(), "[[3,\"c\"]]".to_owned()]);
+        let rows: Vec<(i64, Option<String>)> = found.rows().unwrap();
+        assert_eq!(rows, [(1, Some("a".to_owned())), (2, None), (3, Some("c".to_owned()))]);
     }
 }

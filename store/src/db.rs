@@ -210,7 +210,9 @@ impl Db {
                 // a transaction that is no more: every later one would fail. The ping waits for a queued rollback.
                 .after_release(|connection, _| {
                     Box::pin(async move {
-                        connection.ping().await?;
+                        if connection.is_in_transaction() {
+                            connection.ping().await?;
+                        }
                         Ok(!connection.is_in_transaction())
                     })
                 })

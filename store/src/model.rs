@@ -168,6 +168,11 @@ impl Timestamp {
         Self(self.0 + chrono::TimeDelta::seconds(seconds))
     }
 
+    /// The text that sqlx stores for it on SQLite.
+    pub(crate) fn as_sqlite(self) -> String {
+        self.0.to_rfc3339_opts(SecondsFormat::AutoSi, false)
+    }
+
     /// Whole seconds since 1970, as in a JWT's `iat` and `exp`.
     #[must_use]
     pub fn unix_seconds(self) -> i64 {

@@ -1,11 +1,11 @@
 //! The first parts of a batch: lock what it touches, then decide in arrival order, in memory.
 //!
 //! The order of locks is the same in every batch of every node, so that two never wait for each other: carts, orders,
-//! products, idempotency keys, each in the order of their ids. The number of statements does not grow with the batch.
+//! products, inboxes, each in the order of their ids. The number of statements does not grow with the batch.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind};
 use crate::cache::Key;
 use crate::db::StoreError;
 use crate::model::{
@@ -25,47 +25,47 @@ pub(super) const fn bulk(text: &'static str, columns: &'static [Kind]) -> Bulk {
 }
 
 const LOCK_CARTS: Bulk = Bulk {
-    text: "select c.id, c.version from {rows} join carts c on c.id = v.column1",
+    text: "select {row: c.id, c.version} from {rows} join carts c on c.id = v.column1",
     columns: &[Int],
     lock: " order by c.id for no key update of c",
 };
 const LOCK_ORDERS: Bulk = Bulk {
-    text: "select o.id, o.user_id, o.status, o.total from {rows} join orders o on o.id = v.column1",
+    text: "select {row: o.id, o.user_id, o.status, o.total} from {rows} join orders o on o.id = v.column1",
     columns: &[Int],
     lock: " order by o.id for no key update of o",
 };
 const ITEMS_OF_ORDERS: Bulk = bulk(
-    "select i.order_id, i.product_id, i.quantity from {rows} join order_items i on i.order_id = v.column1",
+    "select {row: i.order_id, i.product_id, i.quantity} from {rows} join order_items i on i.order_id = v.column1",
     &[Int],
 );
 const LOCK_PRODUCTS: Bulk = Bulk {
-    text: "select p.id, p.name, p.sku, p.price, p.stock, p.version, p.is_active \
+    text: "select {row: p.id, p.name, p.sku, p.price, p.stock, p.version, case when p.is_active then 1 else 0 end} \
            from {rows} join products p on p.id = v.column1",
     columns: &[Int],
     lock: " order by p.id for no key update of p",
 };
-/// Takes keys that nobody has, or that are free again.
-const CLAIM_KEYS: Bulk = bulk(
-    "insert into idempotency_keys (user_id, key, fingerprint, created_at, expires_at) \
-     select v.column1, v.column2, v.column3, v.column4, v.column5 from {rows} where true \
-     on conflict (user_id, key) do update set fingerprint = excluded.fingerprint, order_id = null, refusal = null, \
-     created_at = excluded.created_at, expires_at = excluded.expires_at \
-     where idempotency_keys.expires_at <= excluded.created_at returning user_id, key",
-    &[Int, Text, Bytes, Time, Time],
-);
+/// How far the numbers of these users' events have come. Of a user without a row only the first order makes events, and
+/// his cart is locked.
+const LOCK_INBOXES: Bulk = Bulk {
+    text: "select {row: i.user_id, i.last_event_id} from {rows} join inboxes i on i.user_id = v.column1",
+    columns: &[Int],
+    lock: " order by i.user_id for no key update of i",
+};
+/// Those of these keys that were used within their life, and whether with this digest. They need no lock: a key is its
+/// user's, and his cart is locked.
 const TAKEN_KEYS: Bulk = bulk(
-    "select k.user_id, k.key, k.fingerprint, k.order_id, k.refusal from {rows} \
-     join idempotency_keys k on k.user_id = v.column1 and k.key = v.column2",
-    &[Int, Text],
+    "select {row: k.user_id, k.key, case when k.fingerprint = v.column3 then 1 else 0 end, k.order_id, k.refusal} \
+     from {rows} join idempotency_keys k \
+     on k.user_id = v.column1 and k.key = v.column2 and k.expires_at > v.column4",
+    &[Int, Text, Bytes, Time],
 );
 
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]
 pub(super) const BULKS: &[&Bulk] =
-    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &CLAIM_KEYS, &TAKEN_KEYS];
+    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &LOCK_INBOXES, &TAKEN_KEYS];
 
 /// A locked product: all that an order needs to know of it.
-#[derive(sqlx::FromRow)]
 pub(super) struct Shelf {
     pub(super) id: ProductId,
     pub(super) name: String,
@@ -75,11 +75,29 @@ pub(super) struct Shelf {
     pub(super) version: i64,
     pub(super) is_active: bool,
     /// The level when it was locked, once it has changed since.
-    #[sqlx(skip)]
     pub(super) before: Option<i64>,
 }
 
 impl Shelf {
+    fn from_row(
+        (id, name, sku, price, stock, version, is_active): (i64, String, String, i64, i64, i64, i64),
+    ) -> (ProductId, Self) {
+        let id = ProductId(id);
+        (
+            id,
+            Self {
+                id,
+                name,
+                sku,
+                price: Money(price),
+                stock,
+                version,
+                is_active: is_active == 1,
+                before: None,
+            },
+        )
+    }
+
     /// Moves the level by `change` units and gives the level after it; none if it would leave its range.
     fn shift(&mut self, change: i64) -> Option<i64> {
         let level = self.stock.checked_add(change).filter(|level| (0..=MAX_STOCK).contains(level))?;
@@ -101,7 +119,6 @@ impl Shelf {
 }
 
 /// A locked order that is to move on.
-#[derive(sqlx::FromRow)]
 pub(super) struct OpenOrder {
     id: OrderId,
     user_id: UserId,
@@ -109,13 +126,28 @@ pub(super) struct OpenOrder {
     total: Money,
 }
 
-#[derive(sqlx::FromRow)]
-struct TakenKey {
-    user_id: UserId,
-    key: String,
-    fingerprint: Vec<u8>,
+/// The first answer to a key that was used before.
+pub(super) struct TakenKey {
+    same_body: bool,
     order_id: Option<OrderId>,
     refusal: Option<String>,
+}
+
+impl TakenKey {
+    fn from_row(
+        (user, key, same_body, order, refusal): (i64, String, i64, Option<i64>, Option<String>),
+    ) -> ((UserId, String), Self) {
+        ((UserId(user), key), Self { same_body: same_body == 1, order_id: order.map(OrderId), refusal })
+    }
+
+    fn answer(&self) -> Outcome {
+        if !self.same_body {
+            return Err(Refusal::KeyReused);
+        }
+        FirstAnswer::from_stored(self.order_id, self.refusal.as_deref())
+            .map(Done::Replayed)
+            .ok_or(Refusal::CartMoved)
+    }
 }
 
 /// Which order a movement belongs to: one that is there, or the n-th of those placed by this batch.
@@ -154,13 +186,16 @@ pub(super) struct Books {
     pub(super) orders: HashMap<OrderId, OpenOrder>,
     pub(super) order_lines: HashMap<OrderId, Vec<(ProductId, i64)>>,
     pub(super) shelves: BTreeMap<ProductId, Shelf>,
+    /// The last number given to an event of a user; a user without events is not among them.
+    pub(super) last_events: HashMap<UserId, i64>,
+    taken_keys: HashMap<(UserId, String), TakenKey>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) placed: Vec<OrderDraft>,
     pub(super) cart_edits: Vec<(usize, EditCart)>,
-    pub(super) changed_carts: u64,
+    pub(super) changed_carts: usize,
     pub(super) steps: Vec<StepDraft>,
     pub(super) movements: Vec<MovementDraft>,
-    /// Keys that this batch was the first to use, by work.
+    /// Orders that are the first with their key, by work.
     pub(super) claimed: HashSet<usize>,
     pub(super) refused_keys: Vec<(usize, FirstAnswer)>,
     pub(super) forget: HashSet<Key>,
@@ -183,6 +218,38 @@ fn cart_of(work: &Work) -> Option<(CartId, i64)> {
     }
 }
 
+fn placed(works: &[Work]) -> impl Iterator<Item = &PlaceOrder> {
+    works.iter().filter_map(|work| match work {
+        Work::Place(order) => Some(order),
+        _ => None,
+    })
+}
+
+fn touched_products(works: &[Work], order_lines: &HashMap<OrderId, Vec<(ProductId, i64)>>) -> Vec<i64> {
+    let sold = placed(works).flat_map(|order| order.lines.as_slice());
+    let named = works.iter().filter_map(|work| match work {
+        Work::Move(id, _) | Work::Change(id, ..) | Work::Delete(id, _) => Some(id.0),
+        _ => None,
+    });
+    sorted(sold.chain(order_lines.values().flatten()).map(|line| line.0.0).chain(named))
+}
+
+/// The columns of [`TAKEN_KEYS`].
+fn keys_of(works: &[Work], now: Timestamp) -> Vec<Column> {
+    let keyed: Vec<_> =
+        placed(works).filter_map(|order| order.key.as_ref().map(|key| (order.user_id, key))).collect();
+    vec![
+        Column::ints(keyed.iter().map(|(user, _)| user.0)),
+        Column::texts(keyed.iter().map(|(_, key)| key.key.as_str())),
+        Column::Bytes(keyed.iter().map(|(_, key)| key.fingerprint.to_vec()).collect()),
+        Column::SameTime(now, keyed.len()),
+    ]
+}
+
+fn corrupt(what: &str, value: &str) -> StoreError {
+    StoreError::Fault(sqlx::Error::Decode(format!("{what} is {value:?}").into()))
+}
+
 impl Books {
     /// Locks all that `works` touch.
     pub(super) async fn open<C: BulkConnection>(
@@ -191,43 +258,61 @@ impl Books {
         works: &[Work],
     ) -> Result<Self, StoreError> {
         let carts = sorted(works.iter().filter_map(|work| cart_of(work).map(|cart| cart.0.0)));
-        let cart_versions =
-            tx.fetch_rows::<(CartId, i64)>(&LOCK_CARTS, &[Column::ints(carts)]).await?.into_iter().collect();
-
         let orders = sorted(works.iter().filter_map(|work| match work {
             Work::Step(step) => Some(step.order_id.0),
             _ => None,
         }));
-        let orders = [Column::ints(orders)];
-        let open = tx.fetch_rows::<OpenOrder>(&LOCK_ORDERS, &orders).await?;
-        let mut order_lines: HashMap<OrderId, Vec<(ProductId, i64)>> = HashMap::new();
-        for (order, product, quantity) in
-            tx.fetch_rows::<(OrderId, ProductId, i64)>(&ITEMS_OF_ORDERS, &orders).await?
-        {
-            order_lines.entry(order).or_default().push((product, quantity));
+        let steps = !orders.is_empty();
+        let mut jobs: Vec<Job> = vec![
+            (&LOCK_CARTS, vec![Column::ints(carts)]),
+            (&LOCK_ORDERS, vec![Column::ints(orders.iter().copied())]),
+            (&ITEMS_OF_ORDERS, vec![Column::ints(orders)]),
+        ];
+        // What is moved to another status says only now which products and whose inbox it touches. Without any, one
+        // look is enough.
+        let mut found = Vec::new();
+        if steps {
+            found = tx.look_up(std::mem::take(&mut jobs)).await?;
         }
-
-        let products = sorted(
-            works
-                .iter()
-                .flat_map(|work| match work {
-                    Work::Place(order) => order.lines.as_slice(),
-                    _ => &[],
-                })
-                .chain(order_lines.values().flatten())
-                .map(|line| line.0.0)
-                .chain(works.iter().filter_map(|work| match work {
-                    Work::Move(id, _) | Work::Change(id, ..) | Work::Delete(id, _) => Some(id.0),
-                    _ => None,
-                })),
+        let mut order_lines: HashMap<OrderId, Vec<(ProductId, i64)>> = HashMap::new();
+        let mut open: HashMap<OrderId, OpenOrder> = HashMap::new();
+        if let [_, orders, items] = found.as_slice() {
+            for (id, user, status, total) in orders.rows::<(i64, i64, String, i64)>()? {
+                let status = status.parse().map_err(|()| corrupt("an order's status", &status))?;
+                let order = OpenOrder { id: OrderId(id), user_id: UserId(user), status, total: Money(total) };
+                open.insert(order.id, order);
+            }
+            for (order, product, quantity) in items.rows::<(i64, i64, i64)>()? {
+                order_lines.entry(OrderId(order)).or_default().push((ProductId(product), quantity));
+            }
+        }
+        let products = touched_products(works, &order_lines);
+        let users = sorted(
+            placed(works).map(|order| order.user_id.0).chain(open.values().map(|order| order.user_id.0)),
         );
-        let shelves = tx.fetch_rows::<Shelf>(&LOCK_PRODUCTS, &[Column::ints(products)]).await?;
+        jobs.push((&LOCK_PRODUCTS, vec![Column::ints(products)]));
+        jobs.push((&LOCK_INBOXES, vec![Column::ints(users)]));
+        jobs.push((&TAKEN_KEYS, keys_of(works, now)));
+        found.append(&mut tx.look_up(jobs).await?);
+        let [carts, _, _, shelves, inboxes, keys] = found.as_slice() else {
+            unreachable!("there is an answer to each question");
+        };
         Ok(Self {
             now,
-            cart_versions,
-            orders: open.into_iter().map(|order| (order.id, order)).collect(),
+            cart_versions: carts
+                .rows::<(i64, i64)>()?
+                .into_iter()
+                .map(|(id, version)| (CartId(id), version))
+                .collect(),
+            orders: open,
             order_lines,
-            shelves: shelves.into_iter().map(|shelf| (shelf.id, shelf)).collect(),
+            shelves: shelves.rows()?.into_iter().map(Shelf::from_row).collect(),
+            last_events: inboxes
+                .rows::<(i64, i64)>()?
+                .into_iter()
+                .map(|(user, last)| (UserId(user), last))
+                .collect(),
+            taken_keys: keys.rows()?.into_iter().map(TakenKey::from_row).collect(),
             outcomes: works.iter().map(|_| None).collect(),
             placed: Vec::new(),
             cart_edits: Vec::new(),
@@ -258,7 +343,7 @@ impl Books {
             self.outcomes[index] = Some(outcome);
         }
         self.turn_away_moved_carts(works);
-        self.claim_keys(tx, works).await?;
+        self.claim_keys(works);
         for (index, work) in works.iter().enumerate() {
             if self.outcomes[index].is_some() {
                 continue;
@@ -409,54 +494,20 @@ impl Books {
         }
     }
 
-    /// Makes this batch the first user of its keys, and answers the works whose key was used before.
-    async fn claim_keys<C: BulkConnection>(&mut self, tx: &mut C, works: &[Work]) -> Result<(), StoreError> {
-        let mut keyed: Vec<(i64, &str, [u8; 32], usize)> = works
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| self.outcomes[*index].is_none())
-            .filter_map(|(index, work)| match work {
-                Work::Place(order) => {
-                    let key = order.key.as_ref()?;
-                    Some((order.user_id.0, key.key.as_str(), key.fingerprint, index))
-                }
-                _ => None,
-            })
-            .collect();
-        if keyed.is_empty() {
-            return Ok(());
-        }
-        keyed.sort_unstable();
-        let users = Column::ints(keyed.iter().map(|claim| claim.0));
-        let keys = Column::texts(keyed.iter().map(|claim| claim.1));
-        let claim = [
-            users.clone(),
-            keys.clone(),
-            Column::Bytes(keyed.iter().map(|claim| claim.2.to_vec()).collect()),
-            Column::Time(vec![self.now; keyed.len()]),
-            Column::Time(vec![self.now.plus_seconds(super::KEY_LIFE_SECONDS); keyed.len()]),
-        ];
-        let mut free: HashSet<(UserId, String)> =
-            tx.fetch_rows::<(UserId, String)>(&CLAIM_KEYS, &claim).await?.into_iter().collect();
-        if free.len() < keyed.len() {
-            let taken: HashMap<_, _> = tx
-                .fetch_rows::<TakenKey>(&TAKEN_KEYS, &[users, keys])
-                .await?
-                .into_iter()
-                .map(|taken| ((taken.user_id, taken.key.clone()), taken))
-                .collect();
-            for (user, key, fingerprint, index) in &keyed {
-                let name = (UserId(*user), (*key).to_owned());
-                if free.remove(&name) {
-                    self.claimed.insert(*index);
-                } else {
-                    self.outcomes[*index] = Some(first_answer(taken.get(&name), fingerprint));
+    /// Answers the orders whose key was used before; the others are the first with theirs.
+    fn claim_keys(&mut self, works: &[Work]) {
+        for (index, work) in works.iter().enumerate() {
+            let Work::Place(PlaceOrder { user_id, key: Some(key), .. }) = work else { continue };
+            if self.outcomes[index].is_some() {
+                continue;
+            }
+            match self.taken_keys.get(&(*user_id, key.key.clone())) {
+                Some(taken) => self.outcomes[index] = Some(taken.answer()),
+                None => {
+                    self.claimed.insert(index);
                 }
             }
-        } else {
-            self.claimed.extend(keyed.iter().map(|claim| claim.3));
         }
-        Ok(())
     }
 
     fn place(&mut self, work: usize, order: &PlaceOrder) -> Result<(), Refusal> {
@@ -561,16 +612,4 @@ impl Books {
         order.status = step.to;
         Ok(Done::Stepped(order.id))
     }
-}
-
-/// What to answer to a key that was used before.
-fn first_answer(taken: Option<&TakenKey>, fingerprint: &[u8; 32]) -> Outcome {
-    // None: another work of this very batch holds the key, which one node's carts never let happen.
-    let taken = taken.ok_or(Refusal::CartMoved)?;
-    if taken.fingerprint != fingerprint {
-        return Err(Refusal::KeyReused);
-    }
-    FirstAnswer::from_stored(taken.order_id, taken.refusal.as_deref())
-        .map(Done::Replayed)
-        .ok_or(Refusal::CartMoved)
 }

@@ -121,7 +121,7 @@ pub(super) async fn create<C: BulkConnection>(
         Column::texts([new.sku.clone().unwrap_or_else(passing_sku)]),
         Column::ints([i64::from(new.featured)]),
         Column::ints([i64::from(new.is_active)]),
-        Column::Text(vec![new.image.clone()]),
+        Column::Text(vec![new.image.as_deref().map(Into::into)]),
         Column::texts([search_text(&new.name, &new.description)]),
         Column::Time(vec![now]),
     ];
@@ -173,7 +173,7 @@ pub(super) async fn change<C: BulkConnection>(
         Column::texts([product.sku.as_str()]),
         Column::ints([i64::from(product.featured)]),
         Column::ints([i64::from(product.is_active)]),
-        Column::Text(vec![product.image.clone()]),
+        Column::Text(vec![product.image.as_deref().map(Into::into)]),
         Column::texts([search_text(&product.name, &product.description)]),
         Column::Time(vec![now]),
     ];

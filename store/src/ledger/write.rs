@@ -4,28 +4,30 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind};
 use crate::cache::Key;
 use crate::carts::CartEdit;
 use crate::db::StoreError;
 use crate::model::{
-    CartId, CartItemId, Event, EventId, EventKind, Level, OrderId, OrderItemId, OrderStatus, ProductId,
-    Timestamp, UserId,
+    CartId, CartItemId, Event, EventId, EventKind, Level, OrderId, OrderItemId, OrderStatus, UserId,
 };
 
 use super::batch::{Books, MovedBy, MovementDraft, bulk};
 use super::{Batch, Done, PlaceOrder, Refusal, Work};
 
-use Kind::{Int, Text, Time};
+use Kind::{Bytes, Int, Text, Time};
 
 const MARK: Bulk = bulk(
     "insert into ledger_commits (id, created_at) select v.column1, v.column2 from {rows}",
     &[Kind::Uuid, Time],
 );
-const ANSWER_KEYS: Bulk = bulk(
-    "update idempotency_keys set order_id = v.column3, refusal = v.column4 from {rows} \
-     where idempotency_keys.user_id = v.column1 and idempotency_keys.key = v.column2",
-    &[Int, Text, Int, Text],
+/// A key that is here already has had its time.
+const STORE_KEYS: Bulk = bulk(
+    "insert into idempotency_keys (user_id, key, fingerprint, order_id, refusal, created_at, expires_at) \
+     select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7 from {rows} where true \
+     on conflict (user_id, key) do update set fingerprint = excluded.fingerprint, order_id = excluded.order_id, \
+     refusal = excluded.refusal, created_at = excluded.created_at, expires_at = excluded.expires_at",
+    &[Int, Text, Bytes, Int, Text, Time, Time],
 );
 const SET_LEVELS: Bulk = bulk(
     "update products set stock = v.column2, version = v.column3 from {rows} where products.id = v.column1",
@@ -37,16 +39,15 @@ const INSERT_MOVEMENTS: Bulk = bulk(
     &[Int, Text, Int, Int, Int, Time],
 );
 const INSERT_ORDERS: Bulk = bulk(
-    "insert into orders (user_id, status, total, shipping_address, phone, notes, created_at, updated_at) \
-     select v.column1, 'pending', v.column2, v.column3, v.column4, v.column5, v.column6, v.column6 from {rows} \
-     where true returning id, user_id",
-    &[Int, Int, Text, Text, Text, Time],
+    "insert into orders (id, user_id, status, total, shipping_address, phone, notes, created_at, updated_at) \
+     select v.column1, v.column2, 'pending', v.column3, v.column4, v.column5, v.column6, v.column7, v.column7 \
+     from {rows}",
+    &[Int, Int, Int, Text, Text, Text, Time],
 );
 const INSERT_ITEMS: Bulk = bulk(
-    "insert into order_items (order_id, product_id, product_name, sku, price, quantity) \
-     select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6 from {rows} \
-     where true returning id, order_id, product_id",
-    &[Int, Int, Text, Text, Int, Int],
+    "insert into order_items (id, order_id, product_id, product_name, sku, price, quantity) \
+     select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7 from {rows}",
+    &[Int, Int, Int, Text, Text, Int, Int],
 );
 const PUT_LINES: Bulk = bulk(
     "insert into cart_items (cart_id, product_id, quantity) \
@@ -69,11 +70,9 @@ const INSERT_STEPS: Bulk = bulk(
     "insert into order_steps (order_id, status, at) select v.column1, v.column2, v.column3 from {rows}",
     &[Int, Text, Time],
 );
-/// Takes as many numbers of each user's events as the second column says; gives the last one taken.
-const TAKE_NUMBERS: Bulk = bulk(
+const SET_INBOXES: Bulk = bulk(
     "insert into inboxes (user_id, last_event_id) select v.column1, v.column2 from {rows} where true \
-     on conflict (user_id) do update set last_event_id = inboxes.last_event_id + excluded.last_event_id \
-     returning user_id, last_event_id",
+     on conflict (user_id) do update set last_event_id = excluded.last_event_id",
     &[Int, Int],
 );
 const INSERT_EVENTS: Bulk = bulk(
@@ -86,7 +85,7 @@ const INSERT_EVENTS: Bulk = bulk(
 #[cfg(test)]
 pub(super) const BULKS: &[&Bulk] = &[
     &MARK,
-    &ANSWER_KEYS,
+    &STORE_KEYS,
     &SET_LEVELS,
     &INSERT_MOVEMENTS,
     &INSERT_ORDERS,
@@ -97,15 +96,9 @@ pub(super) const BULKS: &[&Bulk] = &[
     &BUMP_CARTS,
     &SET_STATUS,
     &INSERT_STEPS,
-    &TAKE_NUMBERS,
+    &SET_INBOXES,
     &INSERT_EVENTS,
 ];
-
-/// Writes the batch's id, which says that the rest was written. A batch of refusals alone writes nothing at all.
-async fn mark<C: BulkConnection>(tx: &mut C, id: Uuid, now: Timestamp) -> Result<(), StoreError> {
-    tx.run_rows(&MARK, &[Column::Uuid(vec![id]), Column::Time(vec![now])]).await?;
-    Ok(())
-}
 
 impl Books {
     /// Stores all that was decided, in sets, and marks the batch as stored.
@@ -115,13 +108,15 @@ impl Books {
         id: Uuid,
         works: &[Work],
     ) -> Result<Batch, StoreError> {
-        self.write_levels(tx).await?;
-        self.write_orders(tx).await?;
-        self.write_carts(tx, works).await?;
-        self.write_movements(tx).await?;
-        self.write_steps(tx).await?;
-        let events = self.write_events(tx).await?;
-        self.write_answers(tx, works).await?;
+        self.number_orders(tx).await?;
+        let mut jobs = Vec::new();
+        self.write_levels(&mut jobs);
+        self.write_orders(&mut jobs);
+        self.write_carts(tx, works, &mut jobs).await?;
+        self.write_movements(&mut jobs);
+        self.write_steps(&mut jobs);
+        let events = self.write_events(&mut jobs);
+        self.write_answers(works, &mut jobs);
         for draft in self.placed {
             self.outcomes[draft.work] = Some(Ok(Done::Placed(Box::new(draft.order))));
         }
@@ -131,9 +126,11 @@ impl Books {
             && events.is_empty()
             && self.claimed.is_empty()
             && self.changed_carts == 0;
+        // The batch's id says that the rest was written. A batch of refusals alone writes nothing at all.
         if !nothing {
-            mark(tx, id, self.now).await?;
+            jobs.push((&MARK, vec![Column::Uuid(vec![id]), Column::SameTime(self.now, 1)]));
         }
+        tx.run_all(jobs).await?;
         let outcomes = self.outcomes.into_iter().map(|outcome| outcome.expect("every work was decided"));
         Ok(Batch {
             outcomes: outcomes.collect(),
@@ -143,14 +140,34 @@ impl Books {
         })
     }
 
-    async fn write_levels<C: BulkConnection>(&mut self, tx: &mut C) -> Result<(), StoreError> {
+    /// Gives the new orders and their items the ids that they will be stored with.
+    async fn number_orders<C: BulkConnection>(&mut self, tx: &mut C) -> Result<(), StoreError> {
+        if self.placed.is_empty() {
+            return Ok(());
+        }
+        let items = self.placed.iter().map(|draft| draft.order.items.len()).sum();
+        let [orders, items] = tx.take_ids([("orders", self.placed.len()), ("order_items", items)]).await?;
+        let mut items = items.into_iter();
+        for (draft, id) in self.placed.iter_mut().zip(orders) {
+            draft.order.id = OrderId(id);
+            for (item, id) in draft.order.items.iter_mut().zip(&mut items) {
+                item.order_id = draft.order.id;
+                item.id = OrderItemId(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_levels(&mut self, jobs: &mut Vec<Job>) {
         let changed: Vec<_> = self.shelves.values().filter(|shelf| shelf.before.is_some()).collect();
-        let columns = [
-            Column::ints(changed.iter().map(|shelf| shelf.id.0)),
-            Column::ints(changed.iter().map(|shelf| shelf.stock)),
-            Column::ints(changed.iter().map(|shelf| shelf.version)),
-        ];
-        tx.run_rows(&SET_LEVELS, &columns).await?;
+        jobs.push((
+            &SET_LEVELS,
+            vec![
+                Column::ints(changed.iter().map(|shelf| shelf.id.0)),
+                Column::ints(changed.iter().map(|shelf| shelf.stock)),
+                Column::ints(changed.iter().map(|shelf| shelf.version)),
+            ],
+        ));
         for shelf in changed {
             self.new_levels.push((shelf.id, Level { stock: shelf.stock, version: shelf.version }));
             // Which products are in stock is part of what lists depend on; how many there are is laid over them.
@@ -158,57 +175,46 @@ impl Books {
                 self.forget.insert(Key::Availability);
             }
         }
-        Ok(())
     }
 
-    async fn write_orders<C: BulkConnection>(&mut self, tx: &mut C) -> Result<(), StoreError> {
+    fn write_orders(&self, jobs: &mut Vec<Job>) {
         let orders = || self.placed.iter().map(|draft| &draft.order);
-        let columns = [
-            Column::ints(orders().map(|order| order.user_id.0)),
-            Column::ints(orders().map(|order| order.total.0)),
-            Column::texts(orders().map(|order| order.shipping_address.as_str())),
-            Column::texts(orders().map(|order| order.phone.as_str())),
-            Column::texts(orders().map(|order| order.notes.as_str())),
-            Column::Time(vec![self.now; self.placed.len()]),
-        ];
-        // A cart is in a batch once, so a user is, too.
-        let ids: HashMap<UserId, OrderId> = tx
-            .fetch_rows::<(OrderId, UserId)>(&INSERT_ORDERS, &columns)
-            .await?
-            .into_iter()
-            .map(|(order, user)| (user, order))
-            .collect();
-        for draft in &mut self.placed {
-            draft.order.id = ids[&draft.order.user_id];
-        }
-        let lines = || {
-            self.placed.iter().flat_map(|draft| draft.order.items.iter().map(|item| (draft.order.id, item)))
-        };
-        let columns = [
-            Column::ints(lines().map(|(order, _)| order.0)),
-            Column::Int(lines().map(|(_, item)| item.product_id.map(|id| id.0)).collect()),
-            Column::texts(lines().map(|(_, item)| item.product_name.as_str())),
-            Column::texts(lines().map(|(_, item)| item.sku.as_str())),
-            Column::ints(lines().map(|(_, item)| item.price.0)),
-            Column::ints(lines().map(|(_, item)| item.quantity)),
-        ];
-        let item_ids: HashMap<(OrderId, Option<ProductId>), OrderItemId> = tx
-            .fetch_rows::<(OrderItemId, OrderId, Option<ProductId>)>(&INSERT_ITEMS, &columns)
-            .await?
-            .into_iter()
-            .map(|(item, order, product)| ((order, product), item))
-            .collect();
-        for draft in &mut self.placed {
-            for item in &mut draft.order.items {
-                item.order_id = draft.order.id;
-                item.id = item_ids[&(draft.order.id, item.product_id)];
-            }
-        }
-        Ok(())
+        jobs.push((
+            &INSERT_ORDERS,
+            vec![
+                Column::ints(orders().map(|order| order.id.0)),
+                Column::ints(orders().map(|order| order.user_id.0)),
+                Column::ints(orders().map(|order| order.total.0)),
+                Column::texts(orders().map(|order| order.shipping_address.as_str())),
+                Column::texts(orders().map(|order| order.phone.as_str())),
+                Column::texts(orders().map(|order| order.notes.as_str())),
+                Column::SameTime(self.now, self.placed.len()),
+            ],
+        ));
+        let items = || orders().flat_map(|order| &order.items);
+        jobs.push((
+            &INSERT_ITEMS,
+            vec![
+                Column::ints(items().map(|item| item.id.0)),
+                Column::ints(items().map(|item| item.order_id.0)),
+                Column::Int(items().map(|item| item.product_id.map(|id| id.0)).collect()),
+                Column::texts(items().map(|item| item.product_name.as_str())),
+                Column::texts(items().map(|item| item.sku.as_str())),
+                Column::ints(items().map(|item| item.price.0)),
+                Column::ints(items().map(|item| item.quantity)),
+            ],
+        ));
     }
 
     /// Stores the edits of carts and empties those that became orders.
-    async fn write_carts<C: BulkConnection>(&mut self, tx: &mut C, works: &[Work]) -> Result<(), StoreError> {
+    ///
+    /// Lines are put at once, since their ids are part of the answer.
+    async fn write_carts<C: BulkConnection>(
+        &mut self,
+        tx: &mut C,
+        works: &[Work],
+        jobs: &mut Vec<Job>,
+    ) -> Result<(), StoreError> {
         let puts: Vec<_> = self
             .cart_edits
             .iter()
@@ -253,52 +259,57 @@ impl Books {
                 emptied.push(order.cart_id.0);
             }
         }
-        tx.run_rows(&REMOVE_LINES, &[Column::ints(removed)]).await?;
-        tx.run_rows(&EMPTY_CARTS, &[Column::ints(emptied)]).await?;
-        let times = Column::Time(vec![self.now; changed.len()]);
-        self.changed_carts = tx.run_rows(&BUMP_CARTS, &[Column::ints(changed), times]).await?;
+        self.changed_carts = changed.len();
+        jobs.push((&REMOVE_LINES, vec![Column::ints(removed)]));
+        jobs.push((&EMPTY_CARTS, vec![Column::ints(emptied)]));
+        let times = Column::SameTime(self.now, changed.len());
+        jobs.push((&BUMP_CARTS, vec![Column::ints(changed), times]));
         Ok(())
     }
 
-    async fn write_movements<C: BulkConnection>(&self, tx: &mut C) -> Result<(), StoreError> {
+    fn write_movements(&self, jobs: &mut Vec<Job>) {
         let movements = &self.movements;
         let order_of = |movement: &MovementDraft| match movement.by {
             MovedBy::Admin => None,
             MovedBy::Order(id) => Some(id.0),
             MovedBy::Placed(index) => Some(self.placed[index].order.id.0),
         };
-        let columns = [
-            Column::ints(movements.iter().map(|movement| movement.product_id.0)),
-            Column::texts(movements.iter().map(|movement| movement.kind.as_str())),
-            Column::ints(movements.iter().map(|movement| movement.change)),
-            Column::ints(movements.iter().map(|movement| movement.level)),
-            Column::Int(movements.iter().map(order_of).collect()),
-            Column::Time(vec![self.now; movements.len()]),
-        ];
-        tx.run_rows(&INSERT_MOVEMENTS, &columns).await?;
-        Ok(())
+        jobs.push((
+            &INSERT_MOVEMENTS,
+            vec![
+                Column::ints(movements.iter().map(|movement| movement.product_id.0)),
+                Column::texts(movements.iter().map(|movement| movement.kind.as_str())),
+                Column::ints(movements.iter().map(|movement| movement.change)),
+                Column::ints(movements.iter().map(|movement| movement.level)),
+                Column::Int(movements.iter().map(order_of).collect()),
+                Column::SameTime(self.now, movements.len()),
+            ],
+        ));
     }
 
-    async fn write_steps<C: BulkConnection>(&self, tx: &mut C) -> Result<(), StoreError> {
-        let all = [
-            Column::ints(self.steps.iter().map(|step| step.order_id.0)),
-            Column::texts(self.steps.iter().map(|step| step.to.as_str())),
-            Column::Time(vec![self.now; self.steps.len()]),
-        ];
-        tx.run_rows(&INSERT_STEPS, &all).await?;
+    fn write_steps(&self, jobs: &mut Vec<Job>) {
+        jobs.push((
+            &INSERT_STEPS,
+            vec![
+                Column::ints(self.steps.iter().map(|step| step.order_id.0)),
+                Column::texts(self.steps.iter().map(|step| step.to.as_str())),
+                Column::SameTime(self.now, self.steps.len()),
+            ],
+        ));
         // Of an order that moved twice in this batch only the last status stays.
         let last: BTreeMap<_, _> = self.steps.iter().map(|step| (step.order_id, step.to)).collect();
-        let columns = [
-            Column::ints(last.keys().map(|id| id.0)),
-            Column::texts(last.values().map(|status| status.as_str())),
-            Column::Time(vec![self.now; last.len()]),
-        ];
-        tx.run_rows(&SET_STATUS, &columns).await?;
-        Ok(())
+        jobs.push((
+            &SET_STATUS,
+            vec![
+                Column::ints(last.keys().map(|id| id.0)),
+                Column::texts(last.values().map(|status| status.as_str())),
+                Column::SameTime(self.now, last.len()),
+            ],
+        ));
     }
 
     /// Numbers the events of each user without a gap and stores them.
-    async fn write_events<C: BulkConnection>(&self, tx: &mut C) -> Result<Vec<Event>, StoreError> {
+    fn write_events(&mut self, jobs: &mut Vec<Job>) -> Vec<Event> {
         let created = self.placed.iter().map(|draft| Event {
             user_id: draft.order.user_id,
             id: EventId(0),
@@ -320,54 +331,65 @@ impl Books {
             created_at: self.now,
         });
         let mut events: Vec<Event> = created.chain(moved).collect();
-        let mut counts: BTreeMap<UserId, i64> = BTreeMap::new();
-        for event in &events {
-            *counts.entry(event.user_id).or_default() += 1;
-        }
-        let columns = [Column::ints(counts.keys().map(|id| id.0)), Column::ints(counts.values().copied())];
-        let mut next: HashMap<UserId, i64> = tx
-            .fetch_rows::<(UserId, i64)>(&TAKE_NUMBERS, &columns)
-            .await?
-            .into_iter()
-            .map(|(user, last)| (user, last - counts[&user] + 1))
-            .collect();
+        let mut last: BTreeMap<UserId, i64> = BTreeMap::new();
         for event in &mut events {
-            let number = next.get_mut(&event.user_id).expect("each user took numbers");
-            event.id = EventId(*number);
+            let before = || self.last_events.get(&event.user_id).copied().unwrap_or(0);
+            let number = last.entry(event.user_id).or_insert_with(before);
             *number += 1;
+            event.id = EventId(*number);
         }
-        let status = |status: OrderStatus| status.as_str().to_owned();
-        let columns = [
-            Column::ints(events.iter().map(|event| event.user_id.0)),
-            Column::ints(events.iter().map(|event| event.id.0)),
-            Column::texts(events.iter().map(|event| event.kind.as_str())),
-            Column::ints(events.iter().map(|event| event.order_id.0)),
-            Column::texts(events.iter().map(|event| event.status.as_str())),
-            Column::Text(events.iter().map(|event| event.previous_status.map(status)).collect()),
-            Column::ints(events.iter().map(|event| event.total.0)),
-            Column::Time(vec![self.now; events.len()]),
-        ];
-        tx.run_rows(&INSERT_EVENTS, &columns).await?;
-        Ok(events)
+        let inboxes =
+            vec![Column::ints(last.keys().map(|user| user.0)), Column::ints(last.values().copied())];
+        jobs.push((&SET_INBOXES, inboxes));
+        jobs.push((
+            &INSERT_EVENTS,
+            vec![
+                Column::ints(events.iter().map(|event| event.user_id.0)),
+                Column::ints(events.iter().map(|event| event.id.0)),
+                Column::texts(events.iter().map(|event| event.kind.as_str())),
+                Column::ints(events.iter().map(|event| event.order_id.0)),
+                Column::texts(events.iter().map(|event| event.status.as_str())),
+                Column::Text(
+                    events
+                        .iter()
+                        .map(|event| event.previous_status.map(|status| status.as_str().into()))
+                        .collect(),
+                ),
+                Column::ints(events.iter().map(|event| event.total.0)),
+                Column::SameTime(self.now, events.len()),
+            ],
+        ));
+        events
     }
 
-    /// Keeps the first answer to each key that this batch claimed.
-    async fn write_answers<C: BulkConnection>(&self, tx: &mut C, works: &[Work]) -> Result<(), StoreError> {
+    /// Keeps the first answer to each key that this batch is the first to use.
+    fn write_answers(&self, works: &[Work], jobs: &mut Vec<Job>) {
         let placed = self.placed.iter().map(|draft| (draft.work, Some(draft.order.id.0), None));
         let refused = self.refused_keys.iter().map(|(work, answer)| (*work, None, answer.to_stored()));
-        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (work, order, refusal) in placed.chain(refused).filter(|answer| self.claimed.contains(&answer.0))
         {
             if let Work::Place(PlaceOrder { user_id, key: Some(key), .. }) = &works[work] {
                 columns.0.push(Some(user_id.0));
-                columns.1.push(Some(key.key.clone()));
-                columns.2.push(order);
-                columns.3.push(refusal);
+                columns.1.push(Some(key.key.as_str().into()));
+                columns.2.push(key.fingerprint.to_vec());
+                columns.3.push(order);
+                columns.4.push(refusal.map(Into::into));
             }
         }
-        let (users, keys, orders, refusals) = columns;
-        let columns = [Column::Int(users), Column::Text(keys), Column::Int(orders), Column::Text(refusals)];
-        tx.run_rows(&ANSWER_KEYS, &columns).await?;
-        Ok(())
+        let (users, keys, fingerprints, orders, refusals) = columns;
+        let count = users.len();
+        jobs.push((
+            &STORE_KEYS,
+            vec![
+                Column::Int(users),
+                Column::Text(keys),
+                Column::Bytes(fingerprints),
+                Column::Int(orders),
+                Column::Text(refusals),
+                Column::SameTime(self.now, count),
+                Column::SameTime(self.now.plus_seconds(super::KEY_LIFE_SECONDS), count),
+            ],
+        ));
     }
 }
