@@ -178,8 +178,9 @@ struct Settings {
     #[arg(long = "RATE_LIMIT", value_parser = requests, help_heading = "Security")]
     rate_limit: Option<NonZeroU32>,
 
-    /// Where several nodes meet, as in `redis://HOST`.
-    #[arg(long = "REDIS_URL", value_parser = not_served, help_heading = NOT_SERVED)]
+    /// `redis://USER:PASSWORD@HOST:PORT/NUMBER`, of which only the host is needed: where several nodes meet (Redis 6.2
+    /// or later, or Valkey). Without it there must be one node only.
+    #[arg(long = "REDIS_URL", value_parser = redis_url, help_heading = "Several nodes")]
     redis_url: Option<String>,
 
     /// Certificate for serving HTTPS directly.
@@ -256,6 +257,11 @@ fn database_url(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
+fn redis_url(text: &str) -> Result<String, String> {
+    // The identity does not matter here.
+    souk_store::Redis::new(text, "").map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 /// `scheme://host[:port]` as a browser sends it in `Origin`.
 fn origin(text: &str) -> Result<String, &'static str> {
     let text = text.trim();
@@ -289,6 +295,8 @@ pub struct Config {
     pub log_filter: String,
     /// Which database; `Db::connect` takes it.
     pub database_url: Secret,
+    /// Where several nodes meet; `Redis::new` takes it.
+    pub redis_url: Option<Secret>,
     /// Lifetime of access tokens.
     pub access_token_minutes: u32,
     /// Lifetime of refresh tokens.
@@ -327,6 +335,7 @@ impl Config {
             debug: settings.debug.unwrap_or(embedded),
             log_filter: settings.rust_log,
             database_url: Secret(database_url),
+            redis_url: settings.redis_url.map(Secret),
             access_token_minutes: settings.access_token_minutes,
             refresh_token_days: settings.refresh_token_days,
             cors_allowed_origins: settings.cors_allowed_origins,

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use souk_actors::{SocketLimits, Tree};
 use souk_http::{Api, Server, Settings};
-use souk_store::{Cache, Db};
+use souk_store::redis::RedisError;
+use souk_store::{Cache, Db, Redis, identity};
 use tokio::net::TcpListener;
 
 use crate::config::{BadSetting, Config};
@@ -42,6 +43,20 @@ pub async fn bind(config: &Config) -> Result<TcpListener, BadSetting> {
     })
 }
 
+/// Redis, if the settings name one. One that is away is waited for while the shop is open; one that will not let us in
+/// never will.
+async fn redis(config: &Config, db: &Db) -> anyhow::Result<Option<Redis>> {
+    let Some(url) = &config.redis_url else { return Ok(None) };
+    let identity = identity::of(db).await.context("cannot read the shop's identity")?;
+    let bad = |error: &RedisError| BadSetting { setting: "REDIS_URL".to_owned(), reason: error.to_string() };
+    let redis = Redis::new(url.reveal(), &identity).map_err(|error| bad(&error))?;
+    match redis.check().await {
+        // Said by the actor that goes on trying.
+        Ok(()) | Err(RedisError::Away(_)) => Ok(Some(redis)),
+        Err(error) => Err(bad(&error).into()),
+    }
+}
+
 /// A shop that is open: database, cache, actors and server, in that order up, and in the other order down.
 pub struct App {
     address: SocketAddr,
@@ -61,7 +76,7 @@ impl App {
         let secret_key = config.secret_key()?;
         let db = Db::connect(config.database_url.reveal()).await.context("cannot open the database")?;
         db.migrate().await?;
-        let cache = Cache::new(CACHE_BYTES);
+        let cache = Cache::over(CACHE_BYTES, redis(config, &db).await?);
         let tree = Tree::start(&db, &cache, SocketLimits::default()).await?;
         let settings = Settings {
             secret_key: secret_key.reveal().as_bytes().to_vec(),

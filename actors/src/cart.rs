@@ -1,8 +1,9 @@
 //! Carts: one actor a user while he shops, so that what one user does at once happens one after the other.
 //!
 //! A cart is loaded when it is first asked for and written through, in the ledger's batches: the row first, then
-//! memory, then the answer. If the row turns out to be newer (another node, a deleted product), or the outcome of a write is unknown, memory is
-//! dropped and the row is loaded again. A checkout holds the cart until the ledger has answered: a second one of the
+//! memory, then the answer. If the row turns out to be newer (another node, a deleted product), or the outcome of a write
+//! is unknown, memory is dropped and the row is loaded again. Other nodes are told of the row's new version, so that what
+//! they remember of it is dropped, too. A checkout holds the cart until the ledger has answered: a second one of the
 //! same user waits behind it and finds the cart empty.
 //!
 //! [`CartKeeper`] parents them. A cart that has not been asked for a while is drained and let go; who asks just then
@@ -21,7 +22,9 @@ use souk_store::Db;
 use souk_store::carts::{self, CartEdit};
 use souk_store::ledger::{Done, IdempotencyKey, PlaceOrder, Refusal};
 use souk_store::model::{Cart, CartItemId, CartLine, MAX_CART_LINES, MAX_QUANTITY, ProductId, UserId};
+use souk_store::redis::News;
 
+use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
 use crate::ledger::Ledger;
 use crate::{Refused, ask};
@@ -60,6 +63,10 @@ pub struct Carts {
     desks: Arc<DashMap<UserId, Desk>>,
     admissions: Arc<Semaphore>,
     started: Instant,
+    /// Who tells other nodes.
+    invalidator: Invalidator,
+    /// Rises when nothing that carts remember is to be trusted any more.
+    forgotten: Arc<AtomicU64>,
 }
 
 /// Where a user's cart is to be found.
@@ -72,6 +79,8 @@ struct Desk {
 
 enum Message {
     Do(Errand, RpcReplyPort<Result<Outcome, Refused>>, Admission),
+    /// The row has this version by now, or a later one.
+    Moved(i64),
     #[cfg(test)]
     Panic,
 }
@@ -99,7 +108,7 @@ enum Outcome {
 }
 
 impl Carts {
-    pub(crate) fn new(db: &Db, ledger: &Ledger) -> Self {
+    pub(crate) fn new(db: &Db, ledger: &Ledger, invalidator: &Invalidator) -> Self {
         Self {
             db: db.clone(),
             ledger: ledger.clone(),
@@ -107,7 +116,22 @@ impl Carts {
             desks: Arc::default(),
             admissions: Arc::new(Semaphore::new(ADMISSIONS)),
             started: Instant::now(),
+            invalidator: invalidator.clone(),
+            forgotten: Arc::default(),
         }
+    }
+
+    /// On another node the user's cart got this version.
+    pub(crate) fn moved(&self, user: UserId, version: i64) {
+        if let Some(desk) = self.desks.get(&user) {
+            // One that has just ended remembers nothing.
+            drop(desk.actor.cast(Message::Moved(version)));
+        }
+    }
+
+    /// Other nodes may have changed any cart: all are loaded again when they are next asked for.
+    pub(crate) fn forget_all(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn child(&self) -> Child {
@@ -230,7 +254,13 @@ impl Carts {
         let keeper = self.keeper.get().ok_or(Refused::Unavailable)?;
         // Nothing is awaited while the entry is held.
         let desk = self.desks.entry(user).or_try_insert_with(|| {
-            let cart = CartActor { user, db: self.db.clone(), ledger: self.ledger.clone() };
+            let cart = CartActor {
+                user,
+                db: self.db.clone(),
+                ledger: self.ledger.clone(),
+                invalidator: self.invalidator.clone(),
+                forgotten: Arc::clone(&self.forgotten),
+            };
             let (actor, _started) = ActorRuntime::spawn_linked_instant(None, cart, (), keeper.get_cell())
                 .map_err(|_| Refused::Unavailable)?;
             let admissions = Arc::new(Semaphore::new(ADMISSIONS_OF_ONE));
@@ -323,31 +353,47 @@ struct CartActor {
     user: UserId,
     db: Db,
     ledger: Ledger,
+    invalidator: Invalidator,
+    forgotten: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// None until it is asked for, and again when memory may be older than the row.
+    cart: Option<Cart>,
+    /// Of [`Carts::forget_all`].
+    as_of: u64,
 }
 
 impl Actor for CartActor {
     type Msg = Message;
-    /// None until it is asked for, and again when memory may be older than the row.
-    type State = Option<Cart>;
+    type State = Memory;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<Option<Cart>, ActorProcessingErr> {
-        Ok(None)
+    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<Memory, ActorProcessingErr> {
+        Ok(Memory::default())
     }
 
     async fn handle(
         &self,
         _: ActorRef<Message>,
         message: Message,
-        cart: &mut Option<Cart>,
+        memory: &mut Memory,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Do(errand, reply, _admission) => {
                 // Work that nobody waits for any more is not done.
                 if !reply.is_closed() {
-                    let outcome = self.run(errand, cart).await;
+                    let now = self.forgotten.load(Ordering::Acquire);
+                    if std::mem::replace(&mut memory.as_of, now) != now {
+                        memory.cart = None;
+                    }
+                    let outcome = self.run(errand, &mut memory.cart).await;
                     drop(reply.send(outcome));
                 }
+            }
+            Message::Moved(version) => {
+                memory.cart.take_if(|cart| cart.version < version);
             }
             #[cfg(test)]
             Message::Panic => panic!("asked to"),
@@ -358,15 +404,21 @@ impl Actor for CartActor {
 
 impl CartActor {
     async fn run(&self, errand: Errand, memory: &mut Option<Cart>) -> Result<Outcome, Refused> {
-        let mut reloaded = false;
+        let mut fresh = false;
         for _ in 0..ATTEMPTS {
             let cart = match memory.take() {
                 Some(cart) => cart,
-                None => carts::load(&self.db, self.user).await?,
+                None => {
+                    fresh = true;
+                    carts::load(&self.db, self.user).await?
+                }
             };
+            // Nobody is refused because of what memory says: another node may have put in what is missing here, or a
+            // product was deleted and its line is gone.
             // Only a known outcome puts the cart back into memory; whatever else happens, it is loaded again.
             let edit = match &errand {
                 Errand::Look => return Ok(Outcome::Cart(memory.insert(cart).clone())),
+                Errand::CheckOut(_) | Errand::Clear if cart.lines.is_empty() && !fresh => continue,
                 Errand::CheckOut(checkout) => match self.check_out(cart, checkout, memory).await? {
                     Some(done) => return Ok(Outcome::Order(done)),
                     None => continue,
@@ -376,8 +428,7 @@ impl CartActor {
                 }
                 edit => match plan(edit, &cart) {
                     Ok(edit) => edit,
-                    // The lines of products that were deleted are gone from the row.
-                    Err(Refused::CartFull) if !std::mem::replace(&mut reloaded, true) => continue,
+                    Err(_) if !fresh => continue,
                     Err(refused) => {
                         *memory = Some(cart);
                         return Err(refused);
@@ -391,6 +442,7 @@ impl CartActor {
                 Err(refused) => return Err(refused),
             };
             let cart = memory.insert(cart.edited(edit, line, at));
+            self.tell(cart.version);
             return match line {
                 None => Ok(Outcome::Cart(cart.clone())),
                 Some(id) => cart
@@ -401,6 +453,10 @@ impl CartActor {
             };
         }
         Err(Refused::Unavailable)
+    }
+
+    fn tell(&self, version: i64) {
+        self.invalidator.tell(&News { carts: vec![(self.user, version)], ..News::default() });
     }
 
     /// Gives none if the cart was no longer as remembered and must be loaded again.
@@ -426,6 +482,7 @@ impl CartActor {
         };
         match self.ledger.place(order).await {
             Ok(Done::Placed(order)) => {
+                self.tell(cart.version + 1);
                 *memory = Some(Cart {
                     version: cart.version + 1,
                     updated_at: order.created_at,

@@ -1,7 +1,8 @@
 //! The invalidator: whoever changed something says so here, and whoever remembers it forgets it.
 //!
 //! [`Invalidator::forget`] is called after the commit and before the answer. This node's cache forgets before it
-//! returns, so that no read that begins after the answer sees what was before. What else follows from a change (the
+//! returns, so that no read that begins after the answer sees what was before, and the other nodes are told if there is
+//! a Redis. What else follows from a change (the
 //! sockets of a deactivated user are closed) is done by the actor, which merges what comes in while it works, and
 //! keeps it until the database has answered. If it fails it is started again, and then looks at everybody who is
 //! connected, since what it had merged went with it.
@@ -13,6 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use souk_store::cache::{Cache, Key};
 use souk_store::model::UserId;
+use souk_store::redis::News;
 use souk_store::{Db, StoreError};
 
 use crate::keeper::{Child, Seat};
@@ -47,13 +49,30 @@ impl Invalidator {
 
     /// Makes this node forget `keys` before it returns, and tells whoever else must know.
     pub fn forget(&self, keys: &[Key]) {
-        if keys.is_empty() {
-            return;
-        }
-        self.cache.forget(keys);
-        if let Some(actor) = self.seat.get() {
+        self.tell(&News::forget(keys));
+    }
+
+    /// The same with everything else that the other nodes must hear of.
+    pub fn tell(&self, news: &News) {
+        self.cache.tell(news);
+        self.follow(&news.forget);
+    }
+
+    /// Makes this node forget what another one has told.
+    pub(crate) fn learn(&self, keys: &[Key]) {
+        self.cache.forget_here(keys);
+        self.follow(keys);
+    }
+
+    /// Does what else follows, for which nobody waits.
+    fn follow(&self, keys: &[Key]) {
+        let keys: Vec<_> =
+            keys.iter().copied().filter(|key| matches!(key, Key::User(_) | Key::Users)).collect();
+        if !keys.is_empty()
+            && let Some(actor) = self.seat.get()
+        {
             // If it has just ended, it looks at everybody when it is back.
-            drop(actor.cast(Message::Changed(keys.to_vec())));
+            drop(actor.cast(Message::Changed(keys)));
         }
     }
 
@@ -101,7 +120,7 @@ impl Actor for InvalidatorActor {
     type Arguments = ();
 
     async fn pre_start(&self, myself: ActorRef<Message>, (): ()) -> Result<HashSet<Key>, ActorProcessingErr> {
-        let connected: HashSet<_> = self.sessions.users().into_iter().map(Key::User).collect();
+        let connected: HashSet<_> = self.connected().collect();
         if !connected.is_empty() {
             myself.cast(Message::Flush)?;
         }
@@ -116,11 +135,17 @@ impl Actor for InvalidatorActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Changed(keys) => {
-                if gathered.is_empty() {
+                let flush_is_due = gathered.is_empty();
+                for key in keys {
+                    match key {
+                        Key::Users => gathered.extend(self.connected()),
+                        key => drop(gathered.insert(key)),
+                    }
+                }
+                if flush_is_due && !gathered.is_empty() {
                     // Refused while the actor drains; then nobody is connected any more.
                     drop(myself.cast(Message::Flush));
                 }
-                gathered.extend(keys);
             }
             Message::Flush => {
                 for key in gathered.clone() {
@@ -144,6 +169,10 @@ impl Actor for InvalidatorActor {
 }
 
 impl InvalidatorActor {
+    fn connected(&self) -> impl Iterator<Item = Key> + use<> {
+        self.sessions.users().into_iter().map(Key::User)
+    }
+
     /// A deactivated user's sockets end at once, as his tokens do.
     async fn close_if_inactive(&self, user: UserId) -> Result<(), StoreError> {
         let active = self.cache.user(&self.db, user).await?.is_some_and(|user| user.is_active);

@@ -28,6 +28,7 @@ use souk_store::ledger::{
 use souk_store::model::{
     CartId, CartItemId, Level, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId,
 };
+use souk_store::redis::News;
 use souk_store::{Db, StoreError};
 
 use crate::invalidation::Invalidator;
@@ -94,7 +95,8 @@ impl Levels {
         Level { stock: product.stock, version: product.version } = self.over(product);
     }
 
-    fn set(&self, levels: &[(ProductId, Level)], changed: &[Key]) {
+    /// Levels as of a commit, here or on another node, and what that changed besides.
+    pub(crate) fn set(&self, levels: &[(ProductId, Level)], changed: &[Key]) {
         for (product, level) in levels {
             let changed_at = if changed.contains(&Key::Product(*product)) { level.version } else { 0 };
             let mut entry = self.0.levels.entry(*product).or_insert(Entry { level: *level, changed_at });
@@ -496,8 +498,14 @@ impl LedgerActor {
 
     /// It is on disk: memory first, then the answers, then everybody else.
     fn publish(&self, batch: Batch, answers: Vec<Answer>) {
-        self.invalidator.forget(&batch.forget);
-        self.levels.set(&batch.levels, &batch.forget);
+        let news = News {
+            forget: batch.forget,
+            levels: batch.levels,
+            events: batch.events.iter().map(|event| (event.user_id, event.id)).collect(),
+            carts: Vec::new(),
+        };
+        self.invalidator.tell(&news);
+        self.levels.set(&news.levels, &news.forget);
         for (outcome, answer) in batch.outcomes.into_iter().zip(answers) {
             answer.give(outcome.map_err(Refused::Books));
         }

@@ -5,6 +5,7 @@
 //!         ├─ CartKeeper ── Cart …  one a user while active: edits, checkout, passivation when idle
 //!         ├─ SessionKeeper ── Session …  one a connected user: all that user's sockets, replay then live
 //!         ├─ Invalidator           tells who must know what has changed
+//!         ├─ Nodes                 hears what other nodes changed, and tells them, over Redis
 //!         └─ Watcher               sees what other processes wrote to the SQLite file
 //! ```
 //!
@@ -18,6 +19,7 @@ mod cart;
 mod invalidation;
 mod keeper;
 mod ledger;
+mod nodes;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -151,6 +151,20 @@ impl Sessions {
         }
     }
 
+    /// The user has an event with this number, which is in the database: another node told.
+    pub(crate) fn heard(&self, user: UserId, event: EventId) {
+        if let Some(session) = self.0.registry.get(&user).map(|entry| entry.clone()) {
+            drop(session.cast(Message::Heard(event)));
+        }
+    }
+
+    /// Somebody may have had events that nobody told of: every socket looks at the rows.
+    pub(crate) fn look_again(&self) {
+        for session in &self.0.registry {
+            drop(session.cast(Message::LookAgain));
+        }
+    }
+
     /// Ends every socket that `viewer` holds, whosever events it is on.
     pub fn close_user(&self, viewer: UserId, why: Ended) {
         // A session that has just ended has no sockets; one that begins now is for the edge to judge, which looks at
@@ -237,6 +251,8 @@ enum Push {
     Live,
     /// There is more in the database; nothing comes by this queue until the socket asks to go live again.
     Behind,
+    /// There may be more in the database.
+    Look,
     Event(Arc<Event>),
 }
 
@@ -378,6 +394,9 @@ enum Message {
     /// All up to this number was delivered to the socket.
     GoLive(SocketId, EventId),
     Tell(Arc<Event>),
+    /// There is an event with this number.
+    Heard(EventId),
+    LookAgain,
     Close {
         viewer: UserId,
         why: Ended,
@@ -393,6 +412,8 @@ struct Socket {
     viewer: UserId,
     /// The number of the last event pushed, while the socket is live.
     live: Option<EventId>,
+    /// It shall look at the rows once more before it goes live.
+    look: bool,
     /// Before `queue`, so that a socket that finds its queue closed finds out why.
     end: oneshot::Sender<Ended>,
     queue: mpsc::Sender<Push>,
@@ -443,6 +464,8 @@ impl Actor for Session {
             Message::Join { viewer, reply } => state.join(&myself, viewer, reply),
             Message::GoLive(socket, cursor) => state.go_live(socket, cursor),
             Message::Tell(event) => state.tell(&event),
+            Message::Heard(event) => state.heard(event),
+            Message::LookAgain => state.look_again(),
             Message::Close { viewer, why } => {
                 for (_, socket) in state.sockets.extract_if(|_, socket| socket.viewer == viewer) {
                     socket.close(why);
@@ -475,7 +498,7 @@ impl SessionState {
             self.last_socket += 1;
             let (end, ended) = oneshot::channel();
             let (queue, queued) = mpsc::channel(QUEUE);
-            self.sockets.insert(self.last_socket, Socket { viewer, live: None, end, queue });
+            self.sockets.insert(self.last_socket, Socket { viewer, live: None, look: false, end, queue });
             let session = myself.clone();
             Some(Link { session, socket: self.last_socket, end: ended, queue: queued })
         };
@@ -487,8 +510,14 @@ impl SessionState {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let behind = self.newest > cursor;
         self.newest = self.newest.max(cursor);
-        socket.live = (!behind).then_some(cursor);
-        if socket.queue.try_send(if behind { Push::Behind } else { Push::Live }).is_err() {
+        let look = std::mem::take(&mut socket.look) && !behind;
+        socket.live = (!behind && !look).then_some(cursor);
+        let answer = match (behind, look) {
+            (true, _) => Push::Behind,
+            (_, true) => Push::Look,
+            _ => Push::Live,
+        };
+        if socket.queue.try_send(answer).is_err() {
             self.give_up(id);
         }
     }
@@ -510,6 +539,33 @@ impl SessionState {
                 _ => continue,
             };
             if socket.queue.try_send(push).is_err() {
+                stuck.push(*id);
+            }
+        }
+        for id in stuck {
+            self.give_up(id);
+        }
+    }
+
+    /// Sends the live sockets back to the rows that have not had this event; the others find it there anyway.
+    fn heard(&mut self, event: EventId) {
+        self.newest = self.newest.max(event);
+        self.send_back(|| Push::Behind, |socket| socket.live.is_some_and(|cursor| cursor < event));
+    }
+
+    fn look_again(&mut self) {
+        for socket in self.sockets.values_mut() {
+            // One that reads just now may have begun too early.
+            socket.look = socket.live.is_none();
+        }
+        self.send_back(|| Push::Look, |socket| socket.live.is_some());
+    }
+
+    fn send_back(&mut self, why: fn() -> Push, who: impl Fn(&Socket) -> bool) {
+        let mut stuck = Vec::new();
+        for (id, socket) in self.sockets.iter_mut().filter(|(_, socket)| who(socket)) {
+            socket.live = None;
+            if socket.queue.try_send(why()).is_err() {
                 stuck.push(*id);
             }
         }

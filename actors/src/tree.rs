@@ -14,6 +14,7 @@ use crate::cart::Carts;
 use crate::invalidation::Invalidator;
 use crate::keeper::{Instruction, Keeper};
 use crate::ledger::Ledger;
+use crate::nodes::Nodes;
 use crate::session::{Sessions, SocketLimits};
 use crate::watcher::Watcher;
 
@@ -40,6 +41,7 @@ impl fmt::Debug for Handles {
 pub struct Tree {
     keeper: ActorRef<Instruction>,
     handles: Handles,
+    nodes: Option<Nodes>,
 }
 
 /// An actor could not be started.
@@ -48,7 +50,8 @@ pub struct Tree {
 pub struct NotStarted(#[source] ractor::SpawnErr);
 
 impl Tree {
-    /// Starts all actors over an open, migrated database; `limits` bound the sockets.
+    /// Starts all actors over an open, migrated database; `limits` bound the sockets. If the cache has a Redis, this node
+    /// meets the others there.
     ///
     /// # Errors
     /// [`NotStarted`] if one of them ends while it starts.
@@ -56,16 +59,18 @@ impl Tree {
         let sessions = Sessions::new(db.clone(), limits);
         let invalidator = Invalidator::new(cache.clone());
         let ledger = Ledger::new();
-        let carts = Carts::new(db, &ledger);
-        let children = vec![
+        let carts = Carts::new(db, &ledger, &invalidator);
+        let nodes = Nodes::new(cache, ledger.levels(), &carts, &sessions, &invalidator);
+        let mut children = vec![
             sessions.child(),
             invalidator.child(db, &sessions),
             ledger.child(db, &invalidator, &sessions),
             carts.child(),
             Watcher::child(db, &invalidator),
         ];
+        children.extend(nodes.iter().map(Nodes::child));
         let (keeper, _ends) = Actor::spawn(None, Keeper, children).await.map_err(NotStarted)?;
-        Ok(Self { keeper, handles: Handles { ledger, carts, sessions, invalidator } })
+        Ok(Self { keeper, handles: Handles { ledger, carts, sessions, invalidator }, nodes })
     }
 
     /// The handles by which the actors are reached.
@@ -75,7 +80,7 @@ impl Tree {
     }
 
     /// Ends all actors once they have done what is queued, within this time: checkouts, then the books, then the
-    /// sockets are told to go, then what has changed is passed on. Call it when no request is under way any more.
+    /// sockets are told to go, then what has changed is passed on, here and to the other nodes. Call it when no request is under way any more.
     pub async fn drain(self, within: Duration) {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
@@ -89,6 +94,9 @@ impl Tree {
             tracing::warn!(sockets = open, "some sockets did not close in time");
         }
         self.handles.invalidator.drain(left()).await;
+        if let Some(nodes) = &self.nodes {
+            nodes.drain(left()).await;
+        }
         drop(self.keeper.stop_and_wait(None, Some(left())).await);
     }
 }

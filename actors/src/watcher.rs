@@ -18,8 +18,8 @@ use crate::keeper::{Child, Seat};
 /// How old the news may be.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What nobody can say who wrote: everything but accounts, of which a command line only makes new ones.
-const CHANGED: [Key; 3] = [Key::Categories, Key::Catalogue, Key::Availability];
+/// What they may have changed: nobody can say.
+const CHANGED: [Key; 4] = [Key::Categories, Key::Catalogue, Key::Availability, Key::Users];
 
 #[derive(Clone)]
 pub(crate) struct Watcher {

@@ -293,21 +293,21 @@ async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let password = fields.text("password").untrimmed().required();
     fields.finish()?;
     let login = api.throttle.login(&email, client_address(req));
-    api.throttle.check(login).map_err(ApiError::throttled)?;
+    api.throttle.check(login).await.map_err(ApiError::throttled)?;
     let credentials = accounts::find_by_email(&api.db, &email).await?;
     let hash = credentials.as_ref().map(|credentials| credentials.password_hash.clone());
     let is_right = api.passwords.verify(password, hash).await?;
     // Once more: of many tries at once no more than ten may learn whether they were right.
-    api.throttle.check(login).map_err(ApiError::throttled)?;
+    api.throttle.check(login).await.map_err(ApiError::throttled)?;
     if let Some(credentials) = credentials
         && is_right
         && credentials.user.is_active
         && let Some(tokens) = begin_login(api, &credentials).await?
     {
-        api.throttle.succeeded(login);
+        api.throttle.succeeded(login).await;
         return Reply::ok(&tokens);
     }
-    api.throttle.failed(login);
+    api.throttle.failed(login).await;
     Err(ApiError::not_authenticated_because(WRONG_CREDENTIALS))
 }
 
@@ -394,7 +394,7 @@ async fn log_out(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError
 async fn ws_ticket(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
-    let ticket = api.tickets.issue(caller.access).ok_or_else(ApiError::over_capacity)?;
+    let ticket = api.tickets.issue(caller.access).await.ok_or_else(ApiError::over_capacity)?;
     Reply::created(&json!({"ticket": ticket, "expires_in": TICKET_LIFE.as_secs()}))
 }
 
@@ -435,18 +435,18 @@ async fn change_password(req: &mut Request, depot: &mut Depot) -> Result<Reply, 
     fields.finish()?;
     // A stolen access token must not become a way to guess the password.
     let tries = api.throttle.current_password(caller.user.id, client_address(req));
-    api.throttle.check(tries).map_err(ApiError::throttled)?;
+    api.throttle.check(tries).await.map_err(ApiError::throttled)?;
     let hash = accounts::password_hash(&api.db, caller.user.id).await?;
     let is_right = api.passwords.verify(current, hash).await?;
-    api.throttle.check(tries).map_err(ApiError::throttled)?;
+    api.throttle.check(tries).await.map_err(ApiError::throttled)?;
     if !is_right {
-        api.throttle.failed(tries);
+        api.throttle.failed(tries).await;
         let message = "Your current password was entered incorrectly. Please enter it again.";
         return Err(ApiError::field("current_password", message));
     }
     let hash = api.passwords.hash(password).await?;
     accounts::set_password(&api.db, caller.user.id, &hash).await?;
-    api.throttle.succeeded(tries);
+    api.throttle.succeeded(tries).await;
     Ok(Reply::no_content())
 }
 

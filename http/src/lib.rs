@@ -106,14 +106,16 @@ impl Api {
         let tokens =
             Tokens::new(&settings.secret_key, settings.access_token_life, settings.refresh_token_life);
         let metrics = Metrics::new(&db, &cache, &handles);
+        let redis = cache.redis().cloned();
+        let throttle = LoginThrottle::new(&settings.secret_key, redis.clone());
         Self {
             db,
             cache,
             handles,
             tokens,
-            tickets: Tickets::default(),
+            tickets: Tickets::new(redis),
             passwords: Passwords::start(),
-            throttle: LoginThrottle::default(),
+            throttle,
             answers: Answers::default(),
             settings,
             metrics,

@@ -127,7 +127,21 @@ impl Collector for Inside {
         page.counter("sockets_too_slow", "WebSockets closed because they did not read", sessions.too_slow)?;
         let cache = self.cache.stats();
         page.counter("cache_hits", "Reads answered from memory", cache.hits)?;
-        page.counter("cache_misses", "Reads that went to the database", cache.misses)?;
+        page.counter("cache_misses", "Reads that memory could not answer", cache.misses)?;
+        if let Some(redis) = self.cache.redis() {
+            let help = "Reads that found in Redis what a node had loaded";
+            page.counter("cache_shared_hits", help, cache.shared_hits)?;
+            page.gauge(
+                "redis_connected",
+                "Whether this node hears the others",
+                usize::from(redis.is_connected()),
+            )?;
+            page.gauge(
+                "redis_in_use",
+                "Whether readers ask Redis: it is connected and quick",
+                usize::from(redis.is_quick()),
+            )?;
+        }
         for pool in self.db.pool_use() {
             let used = pool.connections.saturating_sub(pool.idle);
             page.gauge(

@@ -141,7 +141,7 @@ async fn caller(req: &Request, api: &Api) -> Result<SignedIn, ApiError> {
     }
     let parameter = |name| req.queries().get(name).map(String::as_str).filter(|value| !value.is_empty());
     if let Some(ticket) = parameter("ticket") {
-        let access = api.tickets.redeem(ticket);
+        let access = api.tickets.redeem(ticket).await;
         return match access {
             // The ticket may outlive the token that bought it.
             Some(access) if access.expires_at <= Timestamp::now().unix_seconds() => {

@@ -2,16 +2,19 @@
 //! and changes of the password are counted apart.
 //!
 //! Accounts that do not exist are counted like those that do. A success forgets the failures. Where the counts are is
-//! known to this file alone: in this node's memory, in a bounded table.
+//! known to this file alone: in Redis, for all nodes, under digests that only who has the secret key can make; and in
+//! this node's memory, in a bounded table, which counts when there is no Redis or it does not answer.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use souk_store::model::{UserId, fold};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use souk_store::Redis;
+use souk_store::model::{Timestamp, UserId, fold};
 use tokio::time::Instant;
 
 use crate::extract::network_of;
@@ -25,46 +28,88 @@ const WINDOW: Duration = Duration::from_mins(15);
 const MOST_ENTRIES: usize = 100_000;
 
 /// Counts failed logins.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LoginThrottle {
+    redis: Option<Redis>,
     failures: Mutex<HashMap<Tries, Vec<Instant>>>,
-    hasher: RandomState,
+    /// What a digest begins with, so that names cannot be guessed from it.
+    key: Sha256,
 }
 
-/// Tries at an account from an address, as a keyed hash: names of any length take the same room, and are not kept.
+/// Tries at an account from an address, as a keyed digest: names of any length take the same room, and are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Tries(u64);
+pub(crate) struct Tries([u8; 16]);
+
+impl Tries {
+    /// As a part of a key in Redis.
+    fn text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+}
 
 impl LoginThrottle {
+    /// Counts for all who share this Redis and this secret, or for this node.
+    pub(crate) fn new(secret_key: &[u8], redis: Option<Redis>) -> Self {
+        let key = Sha256::new_with_prefix(
+            Sha256::new_with_prefix(b"failed tries").chain_update(secret_key).finalize(),
+        );
+        Self { redis, failures: Mutex::default(), key }
+    }
+
     /// What is counted for logins to this account from this address.
     pub(crate) fn login(&self, account: &str, address: Option<IpAddr>) -> Tries {
-        Tries(self.hasher.hash_one(("login", fold(account), address.map(network_of))))
+        self.tries("login", &fold(account), address)
     }
 
     /// What is counted for guesses at the current password by somebody who is signed in. Not the same as the logins: a
     /// stolen token must not lock its owner out.
     pub(crate) fn current_password(&self, user: UserId, address: Option<IpAddr>) -> Tries {
-        Tries(self.hasher.hash_one(("current password", user, address.map(network_of))))
+        self.tries("current password", &user.to_string(), address)
+    }
+
+    fn tries(&self, what: &str, whose: &str, address: Option<IpAddr>) -> Tries {
+        let network = address.map(|address| network_of(address).to_string()).unwrap_or_default();
+        // The first two hold no line break.
+        let digest = self.key.clone().chain_update(format!("{what}\n{network}\n{whose}")).finalize();
+        Tries(std::array::from_fn(|index| digest[index]))
     }
 
     /// The seconds until a try is heard again, if there were too many failures.
-    pub(crate) fn check(&self, tries: Tries) -> Result<(), u64> {
+    pub(crate) async fn check(&self, tries: Tries) -> Result<(), u64> {
+        if let Some(redis) = &self.redis
+            && let Some(tenth_last) = redis.failure(&tries.text(), MOST_FAILURES as i64 - 1).await
+        {
+            let Some(tenth_last) = tenth_last else { return Ok(()) };
+            // Another node's clock may be ahead of this one's.
+            let age = u64::try_from(Timestamp::now().unix_millis() - tenth_last).unwrap_or(0);
+            return wait_for(Duration::from_millis(age));
+        }
+        self.check_here(tries)
+    }
+
+    fn check_here(&self, tries: Tries) -> Result<(), u64> {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(times) = failures.get_mut(&tries) else { return Ok(()) };
         times.retain(|time| now - *time < WINDOW);
         match times.len().checked_sub(MOST_FAILURES) {
             // Then the oldest of the last ten has run out.
-            Some(older) => {
-                let left = WINDOW - (now - times[older]);
-                Err(left.as_secs() + u64::from(left.subsec_nanos() > 0))
-            }
+            Some(older) => wait_for(now - times[older]),
             None => Ok(()),
         }
     }
 
     /// A try failed.
-    pub(crate) fn failed(&self, tries: Tries) {
+    pub(crate) async fn failed(&self, tries: Tries) {
+        self.failed_here(tries);
+        if let Some(redis) = &self.redis {
+            let keep = 2 * MOST_FAILURES as i64;
+            let _noted =
+                redis.note_failure(&tries.text(), Timestamp::now().unix_millis(), keep, WINDOW).await;
+        }
+    }
+
+    fn failed_here(&self, tries: Tries) {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= MOST_ENTRIES && !failures.contains_key(&tries) {
@@ -84,9 +129,18 @@ impl LoginThrottle {
     }
 
     /// A try succeeded.
-    pub(crate) fn succeeded(&self, tries: Tries) {
+    pub(crate) async fn succeeded(&self, tries: Tries) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&tries);
+        if let Some(redis) = &self.redis {
+            let _forgotten = redis.forget_failures(&tries.text()).await;
+        }
     }
+}
+
+/// How many seconds until a failure of this age has run out.
+fn wait_for(age: Duration) -> Result<(), u64> {
+    let left = WINDOW.saturating_sub(age);
+    if left.is_zero() { Ok(()) } else { Err(left.as_secs() + u64::from(left.subsec_nanos() > 0)) }
 }
 
 #[cfg(test)]
@@ -99,41 +153,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_eleventh_try_waits_until_the_first_failure_has_run_out() {
-        let throttle = LoginThrottle::default();
+        let throttle = LoginThrottle::new(b"secret", None);
         let login = throttle.login("anna@example.com", address("192.0.2.1"));
         for _ in 0..10 {
-            assert_eq!(throttle.check(login), Ok(()));
-            throttle.failed(login);
+            assert_eq!(throttle.check(login).await, Ok(()));
+            throttle.failed(login).await;
             tokio::time::advance(Duration::from_secs(6)).await;
         }
-        assert_eq!(throttle.check(login), Err(840));
+        assert_eq!(throttle.check(login).await, Err(840));
         tokio::time::advance(Duration::from_secs(839)).await;
-        assert_eq!(throttle.check(login), Err(1));
+        assert_eq!(throttle.check(login).await, Err(1));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(throttle.check(login), Ok(()));
-        throttle.failed(login);
-        assert_eq!(throttle.check(login), Err(6));
+        assert_eq!(throttle.check(login).await, Ok(()));
+        throttle.failed(login).await;
+        assert_eq!(throttle.check(login).await, Err(6));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_success_forgets_and_others_are_not_touched() {
-        let throttle = LoginThrottle::default();
+        let throttle = LoginThrottle::new(b"secret", None);
         let login = throttle.login("Anna@example.com", address("192.0.2.1"));
         assert_eq!(login, throttle.login("anna@EXAMPLE.com", address("::ffff:192.0.2.1")));
         for _ in 0..10 {
-            throttle.failed(login);
+            throttle.failed(login).await;
         }
-        assert!(throttle.check(login).is_err());
+        assert!(throttle.check(login).await.is_err());
         let elsewhere = throttle.login("anna@example.com", address("192.0.2.2"));
         let other = throttle.login("bert@example.com", address("192.0.2.1"));
-        assert_eq!([throttle.check(elsewhere), throttle.check(other)], [Ok(()); 2]);
-        throttle.succeeded(login);
-        assert_eq!(throttle.check(login), Ok(()));
+        assert_eq!([throttle.check(elsewhere).await, throttle.check(other).await], [Ok(()); 2]);
+        throttle.succeeded(login).await;
+        assert_eq!(throttle.check(login).await, Ok(()));
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let throttle = LoginThrottle::default();
+        let throttle = LoginThrottle::new(b"secret", None);
         let login = |text| throttle.login("anna@example.com", address(text));
         assert_eq!(login("2001:db8::1"), login("2001:db8::ffff:1"));
         assert_ne!(login("2001:db8::1"), login("2001:db8:0:1::1"));
@@ -141,20 +195,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_table_does_not_grow_for_ever() {
-        let throttle = LoginThrottle::default();
+        let throttle = LoginThrottle::new(b"secret", None);
         let first = throttle.login("first", None);
         for _ in 0..10 {
-            throttle.failed(first);
+            throttle.failed(first).await;
         }
         for number in 0..MOST_ENTRIES {
             tokio::time::advance(Duration::from_micros(1)).await;
-            throttle.failed(Tries(number as u64));
+            throttle.failed(Tries((number as u128).to_be_bytes())).await;
         }
         assert_eq!(throttle.failures.lock().unwrap().len(), MOST_ENTRIES);
-        assert_eq!(throttle.check(first), Ok(()), "the one that failed longest ago made room");
+        assert_eq!(throttle.check(first).await, Ok(()), "the one that failed longest ago made room");
         for _ in 0..100 {
-            throttle.failed(Tries(7));
+            throttle.failed(Tries([7; 16])).await;
         }
-        assert_eq!(throttle.failures.lock().unwrap()[&Tries(7)].len(), 2 * MOST_FAILURES);
+        assert_eq!(throttle.failures.lock().unwrap()[&Tries([7; 16])].len(), 2 * MOST_FAILURES);
     }
 }

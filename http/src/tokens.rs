@@ -5,16 +5,18 @@
 //! it is ignored. This file knows what a token says; whether a refresh token is still the current one of its family is a
 //! row of the store. Times are judged without leeway.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use souk_store::Redis;
 use souk_store::model::{Timestamp, UserId};
-use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -187,15 +189,28 @@ impl Tokens {
 /// How long a ticket opens a socket.
 pub const TICKET_LIFE: Duration = Duration::from_secs(60);
 
-/// The most tickets that wait to be used; beyond it the oldest make room only by running out.
+/// The most tickets that wait in a node's memory; beyond it the oldest make room only by running out.
 const MAX_TICKETS: usize = 100_000;
+
+/// The most tickets of one user that wait to be used; of more the oldest goes.
+const MAX_TICKETS_OF_USER: usize = 10;
 
 /// Tickets that open one WebSocket, once, for browsers, which cannot send a header with the upgrade.
 ///
-/// They live in this node's memory: a ticket is redeemed where it was given out, within a minute.
+/// They are kept in Redis, so that any node takes what any node gave out. Without one, or while it does not answer, they
+/// are kept in this node's memory, and only this node takes them; what lay in Redis is no good until it answers again.
+/// Whoever is turned away gets another ticket.
 #[derive(Debug, Default)]
 pub struct Tickets {
-    waiting: Mutex<HashMap<String, Ticket>>,
+    redis: Option<Redis>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    tickets: HashMap<String, Ticket>,
+    /// The oldest first.
+    of_users: HashMap<UserId, VecDeque<String>>,
 }
 
 #[derive(Debug)]
@@ -205,29 +220,80 @@ struct Ticket {
 }
 
 impl Tickets {
+    /// Tickets for all who share this Redis, or for this node.
+    #[must_use]
+    pub fn new(redis: Option<Redis>) -> Self {
+        Self { redis, waiting: Mutex::default() }
+    }
+
     /// A new ticket for the owner of this access token, or None if too many wait. A socket opened with it may live as
     /// long as the token.
-    #[must_use]
-    pub fn issue(&self, access: Access) -> Option<String> {
+    pub async fn issue(&self, access: Access) -> Option<String> {
         let ticket = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let now = Instant::now();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= MAX_TICKETS {
-            waiting.retain(|_, ticket| ticket.until > now);
-            if waiting.len() >= MAX_TICKETS {
-                return None;
+        if let Some(redis) = &self.redis {
+            let (digest, most) = (digest(&ticket), i64::try_from(MAX_TICKETS_OF_USER).unwrap_or(i64::MAX));
+            if redis.keep_ticket(&digest, access.user, access.expires_at, TICKET_LIFE, most).await.is_some() {
+                return Some(ticket);
             }
         }
-        waiting.insert(ticket.clone(), Ticket { access, until: now + TICKET_LIFE });
-        Some(ticket)
+        self.waiting().keep(&ticket, access).then_some(ticket)
     }
 
     /// What the access token said that the ticket was bought with, if the ticket is good; it is not good a second time.
-    #[must_use]
-    pub fn redeem(&self, ticket: &str) -> Option<Access> {
-        let ticket = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(ticket)?;
-        (ticket.until > Instant::now()).then_some(ticket.access)
+    pub async fn redeem(&self, ticket: &str) -> Option<Access> {
+        let kept_here = self.waiting().take(ticket);
+        if let Some(ticket) = kept_here {
+            return (ticket.until > Instant::now()).then_some(ticket.access);
+        }
+        let (user, expires_at) = self.redis.as_ref()?.take_ticket(&digest(ticket)).await??;
+        Some(Access { user, expires_at })
     }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn keep(&mut self, ticket: &str, access: Access) -> bool {
+        let now = Instant::now();
+        if self.tickets.len() >= MAX_TICKETS {
+            self.tickets.retain(|_, ticket| ticket.until > now);
+            let tickets = &self.tickets;
+            self.of_users.retain(|_, own| {
+                own.retain(|ticket| tickets.contains_key(ticket));
+                !own.is_empty()
+            });
+            if self.tickets.len() >= MAX_TICKETS {
+                return false;
+            }
+        }
+        let own = self.of_users.entry(access.user).or_default();
+        own.push_back(ticket.to_owned());
+        if own.len() > MAX_TICKETS_OF_USER
+            && let Some(oldest) = own.pop_front()
+        {
+            self.tickets.remove(&oldest);
+        }
+        self.tickets.insert(ticket.to_owned(), Ticket { access, until: now + TICKET_LIFE });
+        true
+    }
+
+    fn take(&mut self, ticket: &str) -> Option<Ticket> {
+        let taken = self.tickets.remove(ticket)?;
+        if let Some(own) = self.of_users.get_mut(&taken.access.user) {
+            own.retain(|other| other != ticket);
+            if own.is_empty() {
+                self.of_users.remove(&taken.access.user);
+            }
+        }
+        Some(taken)
+    }
+}
+
+/// What stands for a ticket in Redis: whoever reads there can open nothing with it.
+fn digest(ticket: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(ticket))
 }
 
 #[cfg(test)]
@@ -299,23 +365,38 @@ mod tests {
     async fn a_ticket_opens_one_socket_within_a_minute() {
         let tickets = Tickets::default();
         let access = Access { user: UserId(7), expires_at: 0 };
-        let (used, late) = (tickets.issue(access).unwrap(), tickets.issue(access).unwrap());
-        assert_eq!(tickets.redeem(&used), Some(access));
-        assert_eq!(tickets.redeem(&used), None);
-        assert_eq!(tickets.redeem("made up"), None);
+        let (used, late) = (tickets.issue(access).await.unwrap(), tickets.issue(access).await.unwrap());
+        assert_eq!(tickets.redeem(&used).await, Some(access));
+        assert_eq!(tickets.redeem(&used).await, None);
+        assert_eq!(tickets.redeem("made up").await, None);
         tokio::time::advance(TICKET_LIFE).await;
-        assert_eq!(tickets.redeem(&late), None);
+        assert_eq!(tickets.redeem(&late).await, None);
+        assert!(tickets.waiting().tickets.is_empty() && tickets.waiting().of_users.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn tickets_that_ran_out_make_room() {
         let tickets = Tickets::default();
-        let access = Access { user: UserId(7), expires_at: 0 };
-        for _ in 0..MAX_TICKETS {
-            tickets.issue(access).unwrap();
+        let access = |user: usize| Access { user: UserId(i64::try_from(user).unwrap()), expires_at: 0 };
+        for user in 0..MAX_TICKETS {
+            tickets.issue(access(user)).await.unwrap();
         }
-        assert_eq!(tickets.issue(access), None);
+        assert_eq!(tickets.issue(access(0)).await, None);
         tokio::time::advance(TICKET_LIFE).await;
-        assert!(tickets.issue(access).is_some());
+        assert!(tickets.issue(access(0)).await.is_some());
+        assert_eq!(tickets.waiting().of_users.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn of_more_tickets_than_a_user_may_have_the_oldest_goes() {
+        let tickets = Tickets::default();
+        let access = Access { user: UserId(7), expires_at: 0 };
+        let oldest = tickets.issue(access).await.unwrap();
+        let second = tickets.issue(access).await.unwrap();
+        for _ in 2..=MAX_TICKETS_OF_USER {
+            tickets.issue(access).await.unwrap();
+        }
+        assert_eq!(tickets.redeem(&oldest).await, None);
+        assert_eq!(tickets.redeem(&second).await, Some(access));
     }
 }

@@ -176,3 +176,9 @@ create table ledger_commits (
     created_at timestamptz not null
 );
 create index ledger_commits_age on ledger_commits (created_at);
+
+-- What tells this shop from others that use the same Redis. One row, made at the first start of a node.
+create table shop_identity (
+    only_one bigint primary key check (only_one = 1),
+    id text not null
+);

@@ -200,3 +200,9 @@ create table ledger_commits (
     created_at datetime not null
 ) without rowid;
 create index ledger_commits_age on ledger_commits (created_at);
+
+-- What tells this shop from others that use the same Redis. One row, made at the first start of a node.
+create table shop_identity (
+    only_one integer primary key check (only_one = 1),
+    id text not null
+);

@@ -1,6 +1,7 @@
 //! The cache in front of the database: users, products, categories and pages of products, in memory, for an hour.
 //!
-//! Readers ask here first; what is missing is loaded from the database, once however many ask at the same time. Nothing
+//! Readers ask here first; what is missing is looked for in Redis, if there is one, where other nodes put what they have
+//! loaded (all but users; see `redis.rs`), and then loaded from the database, once however many ask at the same time. Nothing
 //! is ever removed by name: every entry is stored under the *generation* of what it depends on, and [`Cache::forget`]
 //! raises the generation, so that no reader looks for the old entry any more. A loader takes the generation before it
 //! asks the database; if a write comes in between, what it loads is stored where nobody will look. The order of a write
@@ -17,14 +18,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, StoreError};
 use crate::model::{Category, Product, ProductId, User, UserId};
+use crate::redis::{News, Place, Redis};
 use crate::search::{self, Count, ProductFilter, ProductQuery};
 use crate::{accounts, catalogue};
 
 /// How long an entry lives; a bound on what a lost invalidation could do.
-const LIFE: Duration = Duration::from_hours(1);
+pub(crate) const LIFE: Duration = Duration::from_hours(1);
 
 /// Generations kept for single products and users. Ids that share one are forgotten together, which costs a reload.
 const SLOTS: usize = 4096;
@@ -33,7 +37,8 @@ const SLOTS: usize = 4096;
 const ENTRY_OVERHEAD: usize = 160;
 
 /// What a write can make stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Key {
     /// Every list of products, and how many products a category has: a product was created, changed or deleted.
     Catalogue,
@@ -46,6 +51,8 @@ pub enum Key {
     Categories,
     /// One account.
     User(UserId),
+    /// All accounts.
+    Users,
 }
 
 /// How often the answer was there, since the start.
@@ -53,8 +60,10 @@ pub enum Key {
 pub struct CacheStats {
     /// Reads answered from memory.
     pub hits: u64,
-    /// Reads that went to the database, or waited for one that did.
+    /// Reads that memory could not answer.
     pub misses: u64,
+    /// Loads that found in Redis what another node, or this one earlier, had loaded; the others went to the database.
+    pub shared_hits: u64,
 }
 
 /// The cache. Cheap to clone; all clones share the same entries.
@@ -62,6 +71,7 @@ pub struct CacheStats {
 pub struct Cache(Arc<Inner>);
 
 struct Inner {
+    redis: Option<Redis>,
     generations: Generations,
     users: Shelf<UserId, Arc<User>>,
     products: Shelf<ProductId, Arc<Product>>,
@@ -72,6 +82,8 @@ struct Inner {
 }
 
 struct Generations {
+    everything: AtomicU64,
+    all_users: AtomicU64,
     catalogue: AtomicU64,
     availability: AtomicU64,
     categories: AtomicU64,
@@ -83,7 +95,14 @@ impl Cache {
     /// An empty cache that will hold about `bytes` at most.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
+        Self::over(bytes, None)
+    }
+
+    /// The same with Redis behind it, if there is one.
+    #[must_use]
+    pub fn over(bytes: u64, redis: Option<Redis>) -> Self {
         Self(Arc::new(Inner {
+            redis,
             generations: Generations::new(),
             users: Shelf::new(bytes / 8, |_, user| weight_of_user(user)),
             products: Shelf::new(bytes / 4, |_, product| weight_of_product(product)),
@@ -95,11 +114,38 @@ impl Cache {
         }))
     }
 
+    /// Redis, if there is one.
+    #[must_use]
+    pub fn redis(&self) -> Option<&Redis> {
+        self.0.redis.as_ref()
+    }
+
     /// Makes every later read go to the database for what `keys` name. Call it after the commit and before the answer.
     pub fn forget(&self, keys: &[Key]) {
+        self.tell(&News::forget(keys));
+    }
+
+    /// The same for what the news says must be forgotten, and tells all of it to the other nodes.
+    pub fn tell(&self, news: &News) {
+        if let Some(redis) = &self.0.redis
+            && !news.is_empty()
+        {
+            // First, so that whoever takes the new generation knows that Redis may still hold what was before.
+            redis.tell(news);
+        }
+        self.forget_here(&news.forget);
+    }
+
+    /// Forgets what another node has told, which needs not be told any further.
+    pub fn forget_here(&self, keys: &[Key]) {
         for key in keys {
             self.0.generations.of(*key).fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// Forgets all there is, here alone: nobody knows what was changed.
+    pub fn forget_everything_here(&self) {
+        self.0.generations.everything.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The generation of all that an answer made from `key` depends on, for those who keep such answers themselves: take
@@ -110,25 +156,44 @@ impl Cache {
     #[must_use]
     pub fn generation(&self, key: Key) -> u64 {
         let of = |key| self.0.generations.of(key).load(Ordering::Acquire);
-        match key {
-            Key::Catalogue | Key::Categories => of(Key::Catalogue) + of(Key::Categories),
-            Key::Availability => of(Key::Availability) + of(Key::Catalogue) + of(Key::Categories),
-            Key::Product(_) => of(key) + of(Key::Categories),
-            Key::User(_) => of(key),
-        }
+        let everything = self.0.generations.everything.load(Ordering::Acquire);
+        everything
+            + match key {
+                Key::Catalogue | Key::Categories => of(Key::Catalogue) + of(Key::Categories),
+                Key::Availability => of(Key::Availability) + of(Key::Catalogue) + of(Key::Categories),
+                Key::Product(_) => of(key) + of(Key::Categories),
+                Key::User(_) => of(key) + of(Key::Users),
+                Key::Users => of(key),
+            }
     }
 
     /// How often it helped.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let Inner { generations: _, users, products, categories, counts, pages } = &*self.0;
+        let Inner { redis, generations: _, users, products, categories, counts, pages } = &*self.0;
         let shelves =
             [&users.counters, &products.counters, &categories.counters, &counts.counters, &pages.counters];
         let sum = |count: fn(&Counters) -> &AtomicU64| {
             shelves.iter().map(|counters| count(counters).load(Ordering::Relaxed)).sum()
         };
         let misses = sum(|counters| &counters.misses);
-        CacheStats { hits: u64::saturating_sub(sum(|counters| &counters.reads), misses), misses }
+        let shared_hits = redis.as_ref().map_or(0, Redis::hits);
+        CacheStats { hits: u64::saturating_sub(sum(|counters| &counters.reads), misses), misses, shared_hits }
+    }
+
+    /// What Redis has at this place, or else what `load` gives.
+    async fn through<T: Serialize + DeserializeOwned>(
+        &self,
+        place: impl FnOnce() -> Option<Place>,
+        load: impl Future<Output = Result<Option<T>, StoreError>>,
+    ) -> Result<Option<T>, StoreError> {
+        match &self.0.redis {
+            Some(redis) => match place() {
+                Some(place) => redis.through(place, load).await,
+                None => load.await,
+            },
+            None => load.await,
+        }
     }
 
     /// The account with this id.
@@ -146,7 +211,10 @@ impl Cache {
     /// If the database does not answer.
     pub async fn product(&self, db: &Db, id: ProductId) -> Result<Option<Arc<Product>>, StoreError> {
         let generation = self.generation(Key::Product(id));
-        let load = async { Ok(catalogue::product(db, id).await?.map(Arc::new)) };
+        let load = async {
+            let load = catalogue::product(db, id);
+            Ok(Box::pin(self.through(|| Some(Place::product(id)), load)).await?.map(Arc::new))
+        };
         self.0.products.get(id, generation, load).await
     }
 
@@ -160,7 +228,11 @@ impl Cache {
         include_inactive: bool,
     ) -> Result<Arc<Vec<Category>>, StoreError> {
         let generation = self.generation(Key::Categories);
-        let load = async { Ok(Some(Arc::new(catalogue::categories(db, include_inactive).await?))) };
+        let load = async {
+            let load = async { Ok(Some(catalogue::categories(db, include_inactive).await?)) };
+            let place = || Some(Place::categories(include_inactive));
+            Ok(Box::pin(self.through(place, load)).await?.map(Arc::new))
+        };
         Ok(self.0.categories.get(include_inactive, generation, load).await?.unwrap_or_default())
     }
 
@@ -176,16 +248,22 @@ impl Cache {
         let key = if filter.in_stock.is_some() { Key::Availability } else { Key::Catalogue };
         let generation = self.generation(key);
         let load = async {
-            let categories = self.categories(db, true).await?;
-            Ok(Some(search::count(db, filter, &categories).await?))
+            let load = async {
+                let categories = self.categories(db, true).await?;
+                Ok(Some(search::count(db, filter, &categories).await?))
+            };
+            Box::pin(self.through(|| Place::count(filter), load)).await
         };
         let count = self.0.counts.get(filter.clone(), generation, load).await?.unwrap_or_default();
         if query.offset >= count.matching {
             return Ok(ProductPage { count: count.matching, products: Arc::default() });
         }
         let load = async {
-            let categories = self.categories(db, true).await?;
-            Ok(Some(Arc::new(search::page(db, query, &categories, count).await?)))
+            let load = async {
+                let categories = self.categories(db, true).await?;
+                Ok(Some(search::page(db, query, &categories, count).await?))
+            };
+            Ok(Box::pin(self.through(|| Place::page(query), load)).await?.map(Arc::new))
         };
         let products = self.0.pages.get(query.clone(), generation, load).await?.unwrap_or_default();
         Ok(ProductPage { count: count.matching, products })
@@ -211,6 +289,8 @@ impl Generations {
     fn new() -> Self {
         let slots = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
         Self {
+            everything: AtomicU64::new(0),
+            all_users: AtomicU64::new(0),
             catalogue: AtomicU64::new(0),
             availability: AtomicU64::new(0),
             categories: AtomicU64::new(0),
@@ -226,6 +306,7 @@ impl Generations {
             Key::Categories => &self.categories,
             Key::Product(id) => &self.products[slot(id.0)],
             Key::User(id) => &self.users[slot(id.0)],
+            Key::Users => &self.all_users,
         }
     }
 }
@@ -451,20 +532,22 @@ mod tests {
             Key::Categories,
             Key::Product(ProductId(1)),
             Key::User(UserId(1)),
+            Key::Users,
         ];
         let changed_by = |key: Key| {
             let before = keys.map(|key| cache.generation(key));
             cache.forget(&[key]);
             let after = keys.map(|key| cache.generation(key));
-            [0, 1, 2, 3, 4].map(|i| before[i] != after[i])
+            [0, 1, 2, 3, 4, 5].map(|i| before[i] != after[i])
         };
-        assert_eq!(changed_by(Key::Catalogue), [true, true, true, false, false]);
-        assert_eq!(changed_by(Key::Availability), [false, true, false, false, false]);
-        assert_eq!(changed_by(Key::Categories), [true, true, true, true, false]);
-        assert_eq!(changed_by(Key::Product(ProductId(1))), [false, false, false, true, false]);
-        assert_eq!(changed_by(Key::Product(ProductId(2))), [false; 5]);
-        assert_eq!(changed_by(Key::User(UserId(1))), [false, false, false, false, true]);
-        assert_eq!(changed_by(Key::User(UserId(i64::MAX))), [false; 5]);
+        assert_eq!(changed_by(Key::Catalogue), [true, true, true, false, false, false]);
+        assert_eq!(changed_by(Key::Availability), [false, true, false, false, false, false]);
+        assert_eq!(changed_by(Key::Categories), [true, true, true, true, false, false]);
+        assert_eq!(changed_by(Key::Product(ProductId(1))), [false, false, false, true, false, false]);
+        assert_eq!(changed_by(Key::Product(ProductId(2))), [false; 6]);
+        assert_eq!(changed_by(Key::User(UserId(1))), [false, false, false, false, true, false]);
+        assert_eq!(changed_by(Key::User(UserId(i64::MAX))), [false; 6]);
+        assert_eq!(changed_by(Key::Users), [false, false, false, false, true, true]);
     }
 
     #[tokio::test]

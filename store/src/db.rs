@@ -438,6 +438,7 @@ mod tests {
         crate::carts::STATEMENTS,
         crate::catalogue::STATEMENTS,
         crate::events::STATEMENTS,
+        crate::identity::STATEMENTS,
         crate::ledger::STATEMENTS,
         crate::orders::STATEMENTS,
         crate::testing::load::STATEMENTS,

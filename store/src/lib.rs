@@ -13,9 +13,11 @@ pub mod carts;
 pub mod catalogue;
 pub mod db;
 pub mod events;
+pub mod identity;
 pub mod ledger;
 pub mod model;
 pub mod orders;
+pub mod redis;
 pub mod sample;
 pub mod search;
 #[cfg(any(test, feature = "testing"))]
@@ -23,3 +25,4 @@ pub mod testing;
 
 pub use cache::Cache;
 pub use db::{Db, StoreError};
+pub use redis::Redis;

@@ -8,13 +8,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, SubsecRound, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use unicode_normalization::UnicodeNormalization;
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, sqlx::Type)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, sqlx::Type)]
         #[serde(transparent)]
         #[sqlx(transparent)]
         pub struct $name(pub i64);
@@ -144,6 +144,13 @@ impl Serialize for Money {
     }
 }
 
+impl<'de> Deserialize<'de> for Money {
+    /// Reads a price as it is written; a total may be too high for it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 impl std::iter::Sum for Money {
     fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
         Self(amounts.map(|amount| amount.0).sum())
@@ -173,6 +180,12 @@ impl Timestamp {
         self.0.to_rfc3339_opts(SecondsFormat::AutoSi, false)
     }
 
+    /// Whole milliseconds since 1970.
+    #[must_use]
+    pub fn unix_millis(self) -> i64 {
+        self.0.timestamp_millis()
+    }
+
     /// Whole seconds since 1970, as in a JWT's `iat` and `exp`.
     #[must_use]
     pub fn unix_seconds(self) -> i64 {
@@ -196,6 +209,13 @@ impl fmt::Display for Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        DateTime::parse_from_rfc3339(&text).map(|time| Self::from(time.to_utc())).map_err(de::Error::custom)
     }
 }
 
@@ -232,7 +252,7 @@ pub struct User {
 }
 
 /// A category of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
 #[expect(missing_docs, reason = "the fields are those of the contract's category")]
 pub struct Category {
     pub id: CategoryId,
@@ -249,7 +269,7 @@ pub struct Category {
 
 /// A product as the database has it. `stock` and `version` grow old with each order: lay the ledger's level over them
 /// before showing them.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
 #[expect(missing_docs, reason = "the fields are those of the contract's product")]
 pub struct Product {
     pub id: ProductId,
@@ -273,7 +293,7 @@ pub struct Product {
 }
 
 /// How many of a product there are, and the version of its row at that moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
 pub struct Level {
     /// Units that can be sold.
     pub stock: i64,

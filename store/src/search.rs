@@ -69,6 +69,10 @@ impl SearchWords {
         Self(words)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(|word| word.len() + size_of::<String>()).sum()
     }
@@ -111,6 +115,10 @@ impl Ordering {
         if distinct.is_empty() { Self::default() } else { Self(distinct) }
     }
 
+    pub(crate) fn terms(&self) -> &[SortTerm] {
+        &self.0
+    }
+
     fn first(&self) -> SortBy {
         self.0[0].by
     }
@@ -124,7 +132,7 @@ impl Default for Ordering {
 }
 
 /// How many products there are to a filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::FromRow)]
 pub struct Count {
     /// Those that pass it.
     pub matching: i64,

@@ -260,6 +260,10 @@ impl Attached {
                 self.failures = 0;
                 self.step = Step::Live(Instant::now() + LOOK_AGAIN);
             }
+            // What is being read may have been asked for too early.
+            (Push::Look, Step::Asking(_) | Step::Live(_) | Step::LookingAgain(_)) => {
+                self.step = Step::LookingAgain(self.reading());
+            }
             (Push::Behind, Step::Asking(_) | Step::Live(_)) => {
                 self.promised = true;
                 self.read();

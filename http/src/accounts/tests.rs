@@ -269,7 +269,7 @@ async fn a_ticket_stands_for_the_token_that_bought_it() {
     shop.post("/auth/api/ws-ticket/", "", Value::Null).await.is(401);
     let answer = shop.post("/auth/api/ws-ticket/", &shop.access(&user), Value::Null).await.is(201);
     assert_eq!(answer.json["expires_in"], 60);
-    let access = shop.api.tickets.redeem(answer.json["ticket"].as_str().unwrap()).unwrap();
+    let access = shop.api.tickets.redeem(answer.json["ticket"].as_str().unwrap()).await.unwrap();
     assert_eq!(access.user, user.id);
     shop.close().await;
 }

@@ -362,9 +362,9 @@ async fn four_ways_lead_in() {
     let user = street.house.test.user().await;
     let token = street.house.token(user);
     let door = format!("/ws/notifications/{user}/");
-    let ticket = || {
+    let ticket = async || {
         let access = Access { user, expires_at: Timestamp::now().unix_seconds() + 60 };
-        street.house.api.tickets.issue(access).unwrap()
+        street.house.api.tickets.issue(access).await.unwrap()
     };
     let bearer = format!("Bearer {token}");
     street.enter(street.knock(&door, &[("authorization", &bearer)])).await.unwrap();
@@ -374,7 +374,7 @@ async fn four_ways_lead_in() {
     let client = street.enter(street.knock(&door, &[("sec-websocket-protocol", &offered)])).await.unwrap();
     assert_eq!(client.headers["sec-websocket-protocol"], "bearer");
     street.enter(street.knock(&format!("{door}?token={token}"), &[])).await.unwrap();
-    let ticket = ticket();
+    let ticket = ticket().await;
     street.enter(street.knock(&format!("{door}?ticket={ticket}"), &[])).await.unwrap();
     assert_eq!(street.refused(street.knock(&format!("{door}?ticket={ticket}"), &[])).await.0, 401);
     drop(client);

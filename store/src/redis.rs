@@ -1,0 +1,351 @@
+//! Redis, where nodes meet: a second level of the cache, news from node to node, and what the door counts and keeps.
+//!
+//! Everything here may fail or be away, and nothing depends on it: reads come from the database, writes succeed, and
+//! only what nodes would tell each other is missing. The rules by which nothing old is ever served:
+//!
+//! 1. **A connection that failed once is never used again.** There is no reconnecting behind our back: a connection is
+//!    one to read and write and one that listens, and it is *lost* as a whole when a message could not be published,
+//!    when its own messages do not come back in time, when a message of another node is missing, or when it could not
+//!    keep up with them.
+//! 2. **A new connection begins with a new epoch**, after it hears its own hello (so its subscription is in force), and
+//!    tells everybody to forget everything. So whatever was not told before needs not be told any more: values in Redis
+//!    carry their epoch, and those of another one count as not there. A Redis that was emptied has no epoch, and gets
+//!    a new one; one that came back with old data is met by new connections only.
+//! 3. **Values carry the stamps of what they depend on**, read before the database was. To forget is to set
+//!    new stamps, which are random and never come back. A reader who loaded before a write and stores after it
+//!    stores under stamps that nobody accepts any more. This is the rule of `cache.rs`'s generations, across nodes.
+//! 4. **While something is forgotten here that Redis does not know of yet, this node passes Redis by**, so that it
+//!    needs not wait for Redis before it answers. Stamps are set before the news is published, and a reader takes its generation before
+//!    it looks into Redis: what it found before the stamps were set is under a generation that the news will end.
+//! 5. **Without a connection a node trusts its memory for half a second**, see `Nodes` in the actors' crate.
+//!
+//! One hole is left: a node that dies after a commit and before its news was sent. The others miss its heartbeat after
+//! two seconds, and then everybody begins a new epoch.
+//!
+//! Readers wait 100 ms at most, and then nobody asks again until a heartbeat has come through quickly.
+//!
+//! Nothing of a person stands in Redis: users are not kept there, searches are not, and the door's keys are digests.
+
+mod door;
+mod letters;
+mod link;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use fred::prelude::{Builder, Client, ClientLike, Config, Error, ErrorKind, HashesInterface, KeysInterface};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, timeout};
+
+pub use self::letters::News;
+pub use self::link::{Heard, Link};
+pub(crate) use self::shelf::Place;
+
+use self::letters::Outbox;
+
+/// How long somebody who reads waits for Redis.
+const READ_DEADLINE: Duration = Duration::from_millis(100);
+/// How long a message may take, which nobody waits for.
+const POST_DEADLINE: Duration = Duration::from_millis(600);
+/// How long a letter may take to come back to its writer.
+const ECHO_WITHIN: Duration = Duration::from_millis(600);
+/// How long making a connection may take in all.
+const CONNECT_DEADLINE: Duration = Duration::from_millis(600);
+/// Messages that may wait for the one who listens; beyond it the connection counts as lost.
+const MOST_UNHEARD: usize = 8_192;
+/// How long an epoch and its stamps are kept; after it a new one begins.
+const EPOCH_LIFE: i64 = 24 * 60 * 60;
+/// The field of the stamps that holds the epoch.
+const EPOCH: &str = "epoch";
+
+/// Why Redis cannot be used. The text holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    /// The URL is none.
+    #[error("must be redis://HOST[:PORT][/DATABASE], with USER:PASSWORD@ before the host if need be")]
+    Url,
+    /// It lets nobody in with these credentials, or has no such database.
+    #[error("the server refuses the connection: {0}")]
+    Refused(String),
+    /// It is too old.
+    #[error("Redis 6.2 or later is needed, or Valkey, and this is {0}")]
+    TooOld(String),
+    /// It does not answer, or not in time. It may later.
+    #[error("the server cannot be reached: {0}")]
+    Away(String),
+}
+
+/// Redis as this process uses it. Cheap to clone.
+#[derive(Clone)]
+pub struct Redis(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    /// What every key and the channel begin with.
+    prefix: String,
+    current: RwLock<Option<Arc<Connection>>>,
+    /// Rises with each connection made; not to be confused with a connection's id.
+    last_id: AtomicU64,
+    outbox: Mutex<Outbox>,
+    filled: Notify,
+    /// Redis knows of all that was forgotten here.
+    told_all: AtomicBool,
+    hits: AtomicU64,
+}
+
+/// A pair of connections, one of which listens. Dropping it closes both.
+struct Connection {
+    id: u64,
+    commands: Client,
+    tasks: [Task; 2],
+    /// It was too slow for a reader; until it is quick again nobody waits for it.
+    tired: AtomicBool,
+    /// How many letters were written.
+    written: AtomicU64,
+    /// The number of the last own letter that came back.
+    echoed: AtomicU64,
+    /// A letter that did not when this was last looked at, and when it was sent.
+    awaited: Mutex<Option<(u64, Instant)>>,
+}
+
+/// A task of fred's that ends with its owner.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Connection {
+    fn is_alive(&self) -> bool {
+        self.tasks.iter().all(|task| !task.0.is_finished())
+    }
+
+    /// Fails if letters take too long to come back, of which this is the last.
+    fn expect_echo(&self, number: u64, sent: Instant) -> Result<(), RedisError> {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        match *awaited {
+            Some((number, sent)) if self.echoed.load(Ordering::Acquire) < number => {
+                if sent.elapsed() > ECHO_WITHIN {
+                    return Err(RedisError::Away("messages do not come back".to_owned()));
+                }
+            }
+            _ => *awaited = Some((number, sent)),
+        }
+        Ok(())
+    }
+}
+
+impl Redis {
+    /// Redis at this URL for the shop of this [identity](crate::identity). Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`RedisError::Url`].
+    pub fn new(url: &str, identity: &str) -> Result<Self, RedisError> {
+        let rest = url.strip_prefix("redis://").ok_or(RedisError::Url)?;
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        if rest.is_empty() || !path.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(RedisError::Url);
+        }
+        let mut config = Config::from_url(url).map_err(|_| RedisError::Url)?;
+        // What is wrong is heard from the attempt itself.
+        config.fail_fast = true;
+        Ok(Self(Arc::new(Inner {
+            config,
+            prefix: format!("souk:{identity}:"),
+            current: RwLock::new(None),
+            last_id: AtomicU64::new(0),
+            outbox: Mutex::default(),
+            filled: Notify::new(),
+            told_all: AtomicBool::new(false),
+            hits: AtomicU64::new(0),
+        })))
+    }
+
+    /// Whether the server can be reached, lets us in, and is new enough.
+    ///
+    /// # Errors
+    /// All but [`RedisError::Away`] will not pass by themselves.
+    pub async fn check(&self) -> Result<(), RedisError> {
+        let (client, _task) = timeout(2 * CONNECT_DEADLINE, self.dial()).await.map_err(|_| too_late())??;
+        if let Some(version) = client.server_version()
+            && (version.major, version.minor) < (6, 2)
+        {
+            return Err(RedisError::TooOld(version.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Whether a connection is in use.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.current().is_some_and(|connection| connection.is_alive())
+    }
+
+    /// Whether readers ask it: it is connected and quick.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.for_readers().is_some()
+    }
+
+    /// How often the second level had what the first had not, since the start.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.0.hits.load(Ordering::Relaxed)
+    }
+
+    /// Tells the other nodes, soon. What is to be forgotten is passed by in Redis from now on, until it knows.
+    pub fn tell(&self, news: &News) {
+        let mut outbox = self.outbox();
+        if !news.forget.is_empty() {
+            self.0.told_all.store(false, Ordering::SeqCst);
+        }
+        outbox.put(news);
+        drop(outbox);
+        self.0.filled.notify_one();
+    }
+
+    /// Makes all that is kept in Redis count as not there.
+    ///
+    /// # Errors
+    /// If it does not answer; then the connection is lost.
+    pub async fn begin_epoch(&self) -> Result<(), RedisError> {
+        let Some(connection) = self.current() else { return Ok(()) };
+        let begun = self.set_epoch(&connection.commands).await;
+        if begun.is_err() {
+            self.lose(connection.id);
+        }
+        begun
+    }
+
+    async fn set_epoch(&self, client: &Client) -> Result<(), RedisError> {
+        let pipeline = client.pipeline();
+        let work = async {
+            let () = pipeline.hset(self.stamps(), (EPOCH, new_stamp())).await?;
+            let () = pipeline.expire(self.stamps(), EPOCH_LIFE, None).await?;
+            pipeline.all::<()>().await
+        };
+        timeout(POST_DEADLINE, work).await.map_err(|_| too_late())?.map_err(RedisError::from)
+    }
+
+    /// From now on nobody uses the connection with this id.
+    fn lose(&self, id: u64) {
+        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|connection| connection.id == id) {
+            *current = None;
+        }
+        drop(current);
+        let mut outbox = self.outbox();
+        if outbox.taker == Some(id) {
+            self.0.told_all.store(false, Ordering::SeqCst);
+            *outbox = Outbox::default();
+        }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.0.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Option<Arc<Connection>> {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The connection, if it is one that somebody may wait for.
+    fn for_readers(&self) -> Option<Arc<Connection>> {
+        self.current().filter(|connection| !connection.tired.load(Ordering::Acquire) && connection.is_alive())
+    }
+
+    /// One question of somebody who waits. None if Redis does not answer: then nobody asks again until it is well.
+    async fn ask<T>(
+        &self,
+        connection: &Connection,
+        question: impl Future<Output = Result<T, Error>>,
+    ) -> Option<T> {
+        let why = match timeout(READ_DEADLINE, question).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if !connection.tired.swap(true, Ordering::AcqRel) {
+            tracing::warn!(error = why, "Redis is passed by until it is well");
+        }
+        None
+    }
+
+    /// The key of the hash that holds the epoch and all stamps. One key, so that they are lost together or not at all.
+    fn stamps(&self) -> String {
+        self.key("stamps")
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.0.prefix)
+    }
+
+    fn channel(&self) -> String {
+        self.key("news")
+    }
+
+    /// A client that is connected, and the task that drives it.
+    async fn dial(&self) -> Result<(Client, Task), RedisError> {
+        let client = Builder::from_config(self.0.config.clone())
+            .with_connection_config(|config| {
+                config.connection_timeout = CONNECT_DEADLINE;
+                config.internal_command_timeout = CONNECT_DEADLINE;
+                config.max_command_attempts = 1;
+                config.disable_cluster_health_check = true;
+            })
+            .with_performance_config(|config| {
+                config.default_command_timeout = POST_DEADLINE;
+                config.broadcast_channel_capacity = MOST_UNHEARD;
+            })
+            .build()?;
+        let mut driver: JoinHandle<Result<(), Error>> = client.connect();
+        let task = Task(driver.abort_handle());
+        tokio::select! {
+            // The driver ends when there is no connection, and tells why.
+            ended = &mut driver => match ended {
+                Ok(Err(error)) => return Err(error.into()),
+                Ok(Ok(())) | Err(_) => return Err(RedisError::Away("the connection ended".to_owned())),
+            },
+            connected = client.wait_for_connect() => connected?,
+        }
+        Ok((client, task))
+    }
+}
+
+impl fmt::Debug for Redis {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("connected", &self.is_connected()).finish_non_exhaustive()
+    }
+}
+
+impl From<Error> for RedisError {
+    fn from(error: Error) -> Self {
+        // The server's own words, such as WRONGPASS; they quote no password.
+        let text = error.details().to_owned();
+        let refusals =
+            ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "DB index is out of range"];
+        if *error.kind() == ErrorKind::Auth || refusals.iter().any(|refusal| text.contains(refusal)) {
+            Self::Refused(text)
+        } else {
+            Self::Away(text)
+        }
+    }
+}
+
+fn too_late() -> RedisError {
+    RedisError::Away("no answer in time".to_owned())
+}
+
+/// A text that never was and never will be a stamp again.
+fn new_stamp() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}

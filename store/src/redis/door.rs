@@ -1,0 +1,89 @@
+//! What the door keeps for all nodes: tickets that open one WebSocket, and failed tries at a password.
+//!
+//! The HTTP crate calls this. The keys are digests that it makes, so that neither a ticket nor a name stands in Redis.
+//! None means that Redis does not answer: the caller has a memory of its own to fall back on.
+
+use std::time::Duration;
+
+use fred::prelude::{Expiration, KeysInterface, ListInterface, Value};
+
+use super::Redis;
+use crate::model::UserId;
+
+impl Redis {
+    /// Keeps a ticket under its digest for `life`, and of this user's no more than `most`: the oldest goes.
+    pub async fn keep_ticket(
+        &self,
+        digest: &str,
+        user: UserId,
+        expires_at: i64,
+        life: Duration,
+        most: i64,
+    ) -> Option<()> {
+        let connection = self.for_readers()?;
+        let (ticket, of_user) = (self.ticket(digest), self.key(&format!("tickets-of:{user}")));
+        let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        let pipeline = connection.commands.pipeline();
+        let work = async {
+            let value = format!("{user} {expires_at}");
+            let () = pipeline.set(ticket, value, Some(Expiration::EX(seconds)), None, false).await?;
+            let () = pipeline.lpush(&of_user, digest).await?;
+            let () = pipeline.lrange(&of_user, most, -1).await?;
+            let () = pipeline.ltrim(&of_user, 0, most - 1).await?;
+            let () = pipeline.expire(&of_user, seconds, None).await?;
+            let answers = pipeline.all::<Vec<Value>>().await?;
+            let surplus = answers.into_iter().nth(2).unwrap_or(Value::Null).convert::<Vec<String>>()?;
+            if surplus.is_empty() {
+                return Ok(());
+            }
+            let surplus: Vec<_> = surplus.iter().map(|digest| self.ticket(digest)).collect();
+            connection.commands.del::<(), _>(surplus).await
+        };
+        self.ask(&connection, work).await
+    }
+
+    /// Takes the ticket with this digest: whose it is, and when the token that bought it runs out. It is gone then.
+    pub async fn take_ticket(&self, digest: &str) -> Option<Option<(UserId, i64)>> {
+        let connection = self.for_readers()?;
+        let question = connection.commands.getdel::<Option<String>, _>(self.ticket(digest));
+        let kept = self.ask(&connection, question).await?;
+        Some(kept.and_then(|kept| {
+            let (user, expires_at) = kept.split_once(' ')?;
+            Some((user.parse().ok()?, expires_at.parse().ok()?))
+        }))
+    }
+
+    /// Notes a failed try under this digest at this time in milliseconds; the last `keep` are kept, for `life`.
+    pub async fn note_failure(&self, digest: &str, now: i64, keep: i64, life: Duration) -> Option<()> {
+        let connection = self.for_readers()?;
+        let tries = self.tries(digest);
+        let pipeline = connection.commands.pipeline();
+        let work = async {
+            let () = pipeline.rpush(&tries, now).await?;
+            let () = pipeline.ltrim(&tries, -keep, -1).await?;
+            let () = pipeline.expire(&tries, i64::try_from(life.as_secs()).unwrap_or(i64::MAX), None).await?;
+            pipeline.all::<()>().await
+        };
+        self.ask(&connection, work).await
+    }
+
+    /// When the last failure but `newer` was, if there were that many.
+    pub async fn failure(&self, digest: &str, newer: i64) -> Option<Option<i64>> {
+        let connection = self.for_readers()?;
+        self.ask(&connection, connection.commands.lindex(self.tries(digest), -1 - newer)).await
+    }
+
+    /// Forgets the failures under this digest.
+    pub async fn forget_failures(&self, digest: &str) -> Option<()> {
+        let connection = self.for_readers()?;
+        self.ask(&connection, connection.commands.del(self.tries(digest))).await
+    }
+
+    fn ticket(&self, digest: &str) -> String {
+        self.key(&format!("ticket:{digest}"))
+    }
+
+    fn tries(&self, digest: &str) -> String {
+        self.key(&format!("tries:{digest}"))
+    }
+}
