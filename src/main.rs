@@ -149,6 +149,7 @@ async fn create_superuser(
 ) -> anyhow::Result<ExitCode> {
     let db = open(config).await?;
     let email = superuser::run(&db, wish, environment).await?;
+    souk::tell_nodes(config, &db).await;
     db.close().await;
     writeln!(std::io::stdout(), "{email} is an admin now.")?;
     Ok(ExitCode::SUCCESS)

@@ -68,6 +68,7 @@ pub(crate) async fn run(config: &Config, wish: &Wish) -> anyhow::Result<ExitCode
     if let Some((file, tokens)) = tokens {
         write_tokens(&db, &tokens, wish.users, file).await?;
     }
+    souk::tell_nodes(config, &db).await;
     db.close().await;
     let Added { categories, products, users } = added;
     let seconds = started.elapsed().as_secs_f64();

@@ -3,6 +3,7 @@
 
 mod answer;
 mod database;
+mod nodes;
 mod process;
 mod shop;
 mod shopper;
@@ -11,7 +12,10 @@ mod token;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 pub(crate) use answer::Answer;
+pub(crate) use nodes::{Redis, ask, nodes, nodes_on, redis_of_the_run};
 pub(crate) use shop::{Product, Shop};
 pub(crate) use shopper::Shopper;
 pub(crate) use socket::{Knock, Socket};
@@ -40,6 +44,17 @@ where
     };
     if tokio::time::timeout(DEADLINE, asking).await.is_err() {
         panic!("{what}: not within {DEADLINE:?}");
+    }
+}
+
+/// The same for what must not take longer than `within`, as promised; asked again at most every few milliseconds.
+pub(crate) async fn within<F>(within: Duration, what: &str, mut holds: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < within, "{what}: not within {within:?}");
     }
 }
 

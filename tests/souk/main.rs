@@ -15,6 +15,8 @@ mod filters;
 mod freshness;
 mod harness;
 mod idempotency;
+mod nodes;
+mod nodes_faults;
 mod notifications;
 mod orders;
 mod paging;

@@ -500,3 +500,46 @@ async fn joins_race_the_end_of_a_session_thousands_of_times() {
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(task)
 }
+
+#[tokio::test]
+async fn what_another_node_told_the_number_of_is_read_from_the_rows() {
+    let house = House::open().await;
+    let user = house.test.user().await;
+    let mut socket = house.attach(user, None).await;
+    let mut second = house.attach(user, None).await;
+    go_live(&mut socket).await;
+    go_live(&mut second).await;
+    house.test.events(user, 3).await;
+    house.sessions.heard(user, EventId(3));
+    house.sessions.heard(user, EventId(2));
+    expect_events(&mut socket, 1..=3).await;
+    expect_events(&mut second, 1..=3).await;
+    // Told here, and then by another node once more.
+    house.happen(user, 1).await;
+    house.sessions.heard(user, EventId(4));
+    house.happen(user, 1).await;
+    expect_events(&mut socket, [4, 5]).await;
+    expect_events(&mut second, [4, 5]).await;
+    drop((socket, second));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_nobody_told_is_found_when_all_look_at_the_rows() {
+    let house = House::open().await;
+    let user = house.test.user().await;
+    let mut socket = house.attach(user, None).await;
+    go_live(&mut socket).await;
+    for round in 0..20 {
+        house.test.events(user, 2).await;
+        house.sessions.look_again();
+        expect_events(&mut socket, [2 * round + 1, 2 * round + 2]).await;
+        // In vain, whatever the socket is about: it is none the worse for it.
+        house.sessions.look_again();
+    }
+    go_live(&mut socket).await;
+    house.happen(user, 1).await;
+    expect_events(&mut socket, [41]).await;
+    drop(socket);
+    house.close().await;
+}

@@ -55,6 +55,11 @@ impl Answer {
         }
     }
 
+    /// The body of an answer that is no JSON.
+    pub(crate) fn plain(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
     /// The rows of a page.
     #[track_caller]
     pub(crate) fn results(&self) -> &Vec<Value> {

@@ -43,6 +43,10 @@ impl Database {
         &self.url
     }
 
+    pub(super) fn is_on_a_server(&self) -> bool {
+        self.server.is_some()
+    }
+
     fn name(&self) -> &str {
         self.url.rsplit_once('/').expect("the URL of a database").1
     }

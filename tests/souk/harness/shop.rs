@@ -39,6 +39,22 @@ impl Shop {
         shop
     }
 
+    /// Another node of this shop: a server of its own, on the same database and with the same settings.
+    pub(crate) async fn node(&self) -> Self {
+        let settings: Vec<_> =
+            self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut node = Self::closed_over(Database::file, &settings);
+        let admin = node.greet(&self.admin().await);
+        node.admin = OnceCell::new_with(Some(admin));
+        node.open().await;
+        node
+    }
+
+    /// A shopper of another node of this shop, come to this one.
+    pub(crate) fn greet(&self, shopper: &Shopper) -> Shopper {
+        shopper.at(&self.site)
+    }
+
     /// A shop with a folder and settings, but no server: for the command line.
     pub(crate) fn closed(settings: &[(&str, &str)]) -> Self {
         Self::closed_over(Database::chosen, settings)
@@ -59,7 +75,9 @@ impl Shop {
             ("SECRET_KEY", SECRET_KEY),
         ];
         let mut all: Vec<(String, String)> = Vec::new();
-        for (name, value) in defaults.iter().chain(settings) {
+        let redis = std::env::var("SOUK_TEST_REDIS_URL").ok().filter(|_| database.is_on_a_server());
+        let redis = redis.as_deref().map(|url| ("REDIS_URL", url));
+        for (name, value) in defaults.iter().chain(&redis).chain(settings) {
             all.retain(|(present, _)| present != name);
             all.push(((*name).to_owned(), (*value).to_owned()));
         }

@@ -53,6 +53,11 @@ impl Shopper {
         Self { site, id: 0, email: String::new(), access: String::new(), refresh: String::new() }
     }
 
+    /// The same person elsewhere.
+    pub(super) fn at(&self, site: &Arc<Site>) -> Self {
+        Self { site: Arc::clone(site), ..self.clone() }
+    }
+
     /// What somebody of that name sends to register.
     pub(crate) fn papers(name: &str) -> Value {
         json!({
