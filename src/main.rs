@@ -84,8 +84,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
     let mut stop = StopSignals::install()?;
-    config.secret_key()?;
     let listener = souk::bind(config).await?;
+    // Also before `--demo` fills a database that a missing key would not let open.
+    config.secret_key()?;
     if demo {
         demo::furnish(config).await?;
     }
@@ -121,10 +122,8 @@ struct StopSignals {
 
 impl StopSignals {
     fn install() -> anyhow::Result<Self> {
-        let install = || Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
-        let (terminate, interrupt) =
-            install().map_err(|error: std::io::Error| error).context("cannot listen for signals")?;
-        Ok(Self { terminate, interrupt })
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) {

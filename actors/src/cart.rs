@@ -198,7 +198,7 @@ impl Carts {
     pub async fn check_out(&self, user: UserId, checkout: Checkout) -> Result<Done, Refused> {
         match self.send(user, Errand::CheckOut(checkout)).await? {
             Outcome::Order(done) => Ok(done),
-            Outcome::Cart(_) | Outcome::Line(_) => Err(Refused::Fault),
+            Outcome::Cart(_) | Outcome::Line(_) => Err(wrong_outcome()),
         }
     }
 
@@ -211,14 +211,14 @@ impl Carts {
     async fn cart(&self, user: UserId, errand: Errand) -> Result<Cart, Refused> {
         match self.send(user, errand).await? {
             Outcome::Cart(cart) => Ok(cart),
-            Outcome::Line(_) | Outcome::Order(_) => Err(Refused::Fault),
+            Outcome::Line(_) | Outcome::Order(_) => Err(wrong_outcome()),
         }
     }
 
     async fn line(&self, user: UserId, errand: Errand) -> Result<CartLine, Refused> {
         match self.send(user, errand).await? {
             Outcome::Line(line) => Ok(line),
-            Outcome::Cart(_) | Outcome::Order(_) => Err(Refused::Fault),
+            Outcome::Cart(_) | Outcome::Order(_) => Err(wrong_outcome()),
         }
     }
 
@@ -449,7 +449,7 @@ impl CartActor {
                     .lines
                     .iter()
                     .find(|line| line.id == id)
-                    .map_or(Err(Refused::Fault), |line| Ok(Outcome::Line(*line))),
+                    .map_or_else(|| Err(wrong_outcome()), |line| Ok(Outcome::Line(*line))),
             };
         }
         Err(Refused::Unavailable)
@@ -505,6 +505,11 @@ impl CartActor {
     }
 }
 
+fn wrong_outcome() -> Refused {
+    tracing::error!("a cart answered an errand with the outcome of another kind");
+    Refused::Fault
+}
+
 /// What an errand means for the cart as it is now.
 fn plan(errand: &Errand, cart: &Cart) -> Result<CartEdit, Refused> {
     let line = |item: CartItemId| cart.lines.iter().find(|line| line.id == item).ok_or(Refused::NoSuchItem);
@@ -526,6 +531,6 @@ fn plan(errand: &Errand, cart: &Cart) -> Result<CartEdit, Refused> {
         }
         Errand::Remove(item) => Ok(CartEdit::Remove(line(item)?.id)),
         Errand::Clear => Ok(CartEdit::Clear),
-        Errand::Look | Errand::CheckOut(_) => Err(Refused::Fault),
+        Errand::Look | Errand::CheckOut(_) => Err(wrong_outcome()),
     }
 }

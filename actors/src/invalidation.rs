@@ -15,7 +15,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use souk_store::cache::{Cache, Key};
 use souk_store::model::UserId;
 use souk_store::redis::News;
-use souk_store::{Db, StoreError};
+use souk_store::{Db, StoreError, chain};
 
 use crate::keeper::{Child, Seat};
 use crate::session::{Ended, Sessions};
@@ -152,10 +152,7 @@ impl Actor for InvalidatorActor {
                     if let Key::User(user) = key
                         && let Err(error) = self.close_if_inactive(user).await
                     {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "an account could not be looked at"
-                        );
+                        tracing::warn!(error = chain(&error), "an account could not be looked at");
                         // What is left stays gathered.
                         myself.send_after(RETRY_AFTER, || Message::Flush);
                         return Ok(());

@@ -2,8 +2,8 @@
 //!
 //! A child that panics or fails is started again at once, then after growing pauses of at most [`LONGEST_PAUSE`], for
 //! as long as it takes: a shop that waits for its database is better than one that is gone. A child that has been well
-//! for [`HEALTHY_AFTER`] starts from the shortest pause again. While a seat is empty its callers are refused, and
-//! [`Keeper`]'s tree says that it is not whole, which readiness shows. The keeper itself runs no code that can fail.
+//! for [`HEALTHY_AFTER`] starts from the shortest pause again. While a seat is empty its callers are refused;
+//! readiness shows the ledger's. The keeper itself runs no code that can fail.
 //!
 //! A restarted actor has a new address and an empty mailbox. Nobody keeps an address: they keep a [`Seat`].
 

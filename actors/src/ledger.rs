@@ -29,7 +29,7 @@ use souk_store::model::{
     CartId, CartItemId, Level, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId,
 };
 use souk_store::redis::News;
-use souk_store::{Db, StoreError};
+use souk_store::{Db, StoreError, chain};
 
 use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
@@ -420,19 +420,11 @@ impl LedgerActor {
         match self.commit_together(&works).await {
             Ok(batch) => self.publish(batch, answers),
             Err(Lost::Aborted(error @ StoreError::Unavailable(_))) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    batch.works = works.len(),
-                    "a batch was refused"
-                );
+                tracing::warn!(error = chain(&error), batch.works = works.len(), "a batch was refused");
                 answers.into_iter().for_each(|answer| answer.give(Err(Refused::Unavailable)));
             }
             Err(Lost::Aborted(error)) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    batch.works = works.len(),
-                    "a batch was rolled back"
-                );
+                tracing::error!(error = chain(&error), batch.works = works.len(), "a batch was rolled back");
                 self.commit_apart(works, answers).await?;
             }
             Err(Lost::Unknown) => return Err(nobody_knows(answers)),
@@ -453,11 +445,7 @@ impl LedgerActor {
                 Err(Lost::Aborted(StoreError::Unavailable(_))) => answer.give(Err(Refused::Unavailable)),
                 Err(Lost::Aborted(error)) => {
                     let kind = work.kind();
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        work.kind = kind,
-                        "a work cannot be done"
-                    );
+                    tracing::error!(error = chain(&error), work.kind = kind, "a work cannot be done");
                     answer.give(Err(Refused::Fault));
                 }
                 Err(Lost::Unknown) => return Err(nobody_knows(vec![answer])),
@@ -480,7 +468,7 @@ impl LedgerActor {
             }
             Err(CommitError::Aborted(error)) => Err(Lost::Aborted(error)),
             Err(CommitError::Unknown(batch, error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, batch.id = %id, "a commit was not answered");
+                tracing::warn!(error = chain(&error), batch.id = %id, "a commit was not answered");
                 let until = Instant::now() + SETTLE_WITHIN;
                 loop {
                     match ledger::settle(&self.db, id).await {
@@ -518,7 +506,7 @@ impl LedgerActor {
         if state.pruned.elapsed() >= PRUNE_EVERY {
             state.pruned = Instant::now();
             if let Err(error) = ledger::prune(&self.db).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted");
+                tracing::warn!(error = chain(&error), "old rows could not be deleted");
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Souk's actors, and the handles by which everybody else reaches them.
 //!
 //! ```text
-//! Keeper ─┬─ StockLedger           takes orders and every other change of stock, commits them in batches
-//!         ├─ CartKeeper ── Cart …  one a user while active: edits, checkout, passivation when idle
+//! Keeper ─┬─ StockLedger           orders, cart edits and every other change of stock, committed in batches
+//!         ├─ CartKeeper ── Cart …  one a user while he shops; serialises what one user does; let go when idle
 //!         ├─ SessionKeeper ── Session …  one a connected user: all that user's sockets, replay then live
 //!         ├─ Invalidator           tells who must know what has changed
 //!         ├─ Nodes                 hears what other nodes changed, and tells them, over Redis
@@ -31,8 +31,8 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, Message, RpcReplyPort};
 
-use souk_store::StoreError;
 use souk_store::ledger::Refusal;
+use souk_store::{StoreError, chain};
 
 pub use cart::{Carts, Checkout};
 pub use invalidation::Invalidator;
@@ -52,7 +52,7 @@ pub enum Refused {
     /// It did not answer in time, or ended before it could: it may have been done or not.
     #[error("the outcome is unknown")]
     Uncertain,
-    /// A fault of this program; logged where it happened. Nothing was done.
+    /// A fault of this program; logged where it happened. Something may have been done.
     #[error("an internal fault")]
     Fault,
     /// The books say no.
@@ -84,7 +84,7 @@ impl From<StoreError> for Refused {
             StoreError::Unavailable(_) => Self::Unavailable,
             StoreError::Uncertain(_) => Self::Uncertain,
             error => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the database refused a statement");
+                tracing::error!(error = chain(&error), "the database refused a statement");
                 Self::Fault
             }
         }

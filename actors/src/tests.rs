@@ -185,7 +185,7 @@ async fn a_full_ledger_answers_busy_at_once_and_a_drained_one_refuses() {
     assert_eq!(handles.ledger.move_stock(lamp, StockMove::Change(1)).await, Err(Refused::Unavailable));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn what_is_queued_when_the_shop_closes_is_done_and_answered() {
     let mut shop = Shop::open().await;
     let lamp = shop.product(1_000).await.id;
@@ -194,13 +194,15 @@ async fn what_is_queued_when_the_shop_closes_is_done_and_answered() {
         let ledger = shop.handles.ledger.clone();
         moves.spawn(async move { ledger.move_stock(lamp, StockMove::Change(-1)).await.map(drop) });
     }
-    moves.join_next().await.unwrap().unwrap().unwrap();
+    // On this one thread each task runs until its message is sent, and the ledger has answered none yet.
+    tokio::task::yield_now().await;
     shop.tree.take().unwrap().drain(Duration::from_secs(5)).await;
-    let done = 1 + moves.join_all().await.into_iter().filter(Result::is_ok).count();
+    let done = moves.join_all().await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(done, 200);
     let reopened = Tree::start(&shop.test.db, &Cache::new(1 << 20), SocketLimits::default()).await.unwrap();
     shop.handles = reopened.handles().clone();
     shop.tree = Some(reopened);
-    assert_eq!(shop.level(lamp).await, 1_000 - i64::try_from(done).unwrap());
+    assert_eq!(shop.level(lamp).await, 800);
     shop.close().await;
 }
 

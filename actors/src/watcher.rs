@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use souk_store::Db;
 use souk_store::cache::Key;
+use souk_store::{Db, chain};
 
 use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
@@ -68,7 +68,9 @@ impl Actor for Watcher {
                 tracing::debug!("another process wrote to the database");
             }
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "cannot see whether others wrote to the database"),
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "cannot see whether others wrote to the database")
+            }
         }
         myself.send_after(PAUSE, || Message::Look);
         Ok(())

@@ -336,7 +336,7 @@ async fn list_movements(req: &mut Request, depot: &mut Depot) -> Result<Reply, A
     require_admin(req, api).await?;
     let product = find(req, api).await?;
     let page = PageQuery::of(req)?;
-    let (count, movements): (i64, Vec<Movement>) =
+    let (movements, count): (Vec<Movement>, i64) =
         catalogue::movements(&api.db, product.id, page.limit(), page.offset()).await?;
     Reply::ok(&page.page(req, count, movements)?)
 }

@@ -4,7 +4,6 @@
 //! and carry the contract's wording. A [`StoreError`] becomes an answer by `?`: 503 if the same call may succeed
 //! later, 500 otherwise; it is logged here, once, with its causes, and its text never reaches the client.
 
-use std::error::Error;
 use std::fmt;
 
 use salvo::http::{HeaderValue, StatusCode, header};
@@ -12,8 +11,8 @@ use salvo::{Depot, Request, Response, Writer, async_trait};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use souk_actors::Refused;
-use souk_store::StoreError;
 use souk_store::ledger::Refusal;
+use souk_store::{StoreError, chain};
 
 /// Seconds after which a client may try again when the service is over capacity or its database is away.
 const RETRY_AFTER: u64 = 1;
@@ -311,18 +310,6 @@ impl From<Refusal> for ApiError {
             }
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// The messages about each bad field, in the order in which they were found.

@@ -11,10 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use salvo::http::{HeaderValue, ParseError, StatusCode, header};
 use salvo::{Depot, Request};
+use souk_store::chain;
 use souk_store::model::{NotAnId, Timestamp, User};
 
 use crate::Api;
-use crate::error::{ApiError, chain};
+use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::tokens::Access;
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use salvo::{Depot, Request, Router, handler};
 use serde_json::{Map, Value, json};
 
-use crate::error::{ApiError, chain};
+use souk_store::chain;
+
+use crate::error::ApiError;
 use crate::extract::{api, base_url};
 use crate::reply::Reply;
 
@@ -53,7 +55,7 @@ fn healthz() -> Result<Reply, ApiError> {
     Reply::ok(&json!({"status": "ok"}))
 }
 
-/// 200 only while the database answers and no shutdown has begun.
+/// 200 only while the database answers, the ledger runs, and no shutdown has begun.
 #[handler]
 async fn readyz(depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);

@@ -64,7 +64,7 @@ create table products (
     search_text text not null,
     description text not null default '',
     -- What lists are filtered by, as words that no text has: they are made of noncharacters (U+FDD0 and after), which
-    -- folding drops. So one full-text query finds and counts what matches and passes the filters.
+    -- are left out of the searched text. So one full-text query finds and counts what matches and passes the filters.
     search_tags text generated always as (
         case when is_active then '' else char(64976, 64977, 64978) end
         || case when featured then char(64976, 64977, 64979) else '' end

@@ -196,16 +196,16 @@ pub async fn movements(
     product: ProductId,
     limit: i64,
     offset: i64,
-) -> Result<(i64, Vec<Movement>), StoreError> {
+) -> Result<(Vec<Movement>, i64), StoreError> {
     let (count,): (i64,) =
         read!(db, pool => sqlx::query_as(COUNT_MOVEMENTS.on(db)).bind(product).fetch_one(pool).await)?;
     if offset >= count {
-        return Ok((count, Vec::new()));
+        return Ok((Vec::new(), count));
     }
     let movements = read!(db, pool => {
         sqlx::query_as(MOVEMENTS.on(db)).bind(product).bind(limit).bind(offset).fetch_all(pool).await
     })?;
-    Ok((count, movements))
+    Ok((movements, count))
 }
 
 #[cfg(test)]

@@ -103,6 +103,19 @@ fn may_have_committed(error: &sqlx::Error) -> bool {
     }
 }
 
+/// An error with its causes, in one line: what logs show, since an error's own text leaves its cause out.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// Which engine a [`Db`] speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -192,7 +205,7 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(ACQUIRE_TIMEOUT)
             .statement_cache_capacity(512)
-            // Rows of a batch come in one go: a full channel would wake two threads for each of them.
+            // A full channel would wake two threads for each row of a list.
             .row_buffer_size(2_048)
             // 40 MB: pages that batch after batch touches are copied into the file once, not every few batches.
             .pragma("wal_autocheckpoint", "10000")
@@ -430,6 +443,7 @@ mod tests {
     use sqlx::{Executor, SqlStr};
 
     use super::*;
+    use crate::model::Timestamp;
 
     /// A file's statements are listed here when it is made.
     const STATEMENTS: &[&[Statement]] = &[
@@ -467,7 +481,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_made_with_its_folder_migrated_twice_and_survives_a_full_sync() {
+    async fn a_time_that_a_batch_shares_is_stored_as_any_other() {
+        let test = crate::testing::TestDb::create().await;
+        let Db::Sqlite(pools) = &test.db else { return };
+        for text in ["2026-11-22T13:00:00Z", "2026-11-22T13:00:00.120Z", "2026-11-22T13:00:00.123456Z"] {
+            let time = Timestamp::from(text.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
+            let (stored,): (String,) =
+                sqlx::query_as("select cast($1 as text)").bind(time).fetch_one(&pools.readers).await.unwrap();
+            assert_eq!(time.as_sqlite(), stored);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_made_with_its_folder_migrated_twice_and_synced_in_full() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/a/b/souk.db", folder.path().display());
         assert!(Db::connect_existing(&url).await.is_err());

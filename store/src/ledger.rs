@@ -4,7 +4,7 @@
 //! the rows are the owners: they are locked in id order on Postgres, and SQLite has one writer anyway. An expected
 //! refusal is a [`Refusal`] beside the other outcomes, decided on locked rows, so that one order cannot spoil a batch.
 //!
-//! Each batch writes its id into `ledger_commits`. When the connection is lost in the commit itself, nobody was told
+//! Each batch that changes anything writes its id into `ledger_commits`. When the connection is lost in the commit itself, nobody was told
 //! what became of it; [`settle`] then finds out, and makes sure that it stays so.
 
 mod batch;
@@ -224,7 +224,7 @@ impl FirstAnswer {
         Some(serde_json::to_string(&refusal).expect("plain data is always JSON"))
     }
 
-    /// None if the row holds no answer yet.
+    /// None if the row cannot be read; that every row holds an answer is a rule of the books.
     fn from_stored(order: Option<OrderId>, refusal: Option<&str>) -> Option<Self> {
         if let Some(order) = order {
             return Some(Self::Order(order));

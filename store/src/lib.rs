@@ -24,5 +24,5 @@ pub mod search;
 pub mod testing;
 
 pub use cache::Cache;
-pub use db::{Db, StoreError};
+pub use db::{Db, StoreError, chain};
 pub use redis::Redis;

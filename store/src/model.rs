@@ -89,9 +89,6 @@ pub enum NotMoney {
 }
 
 impl Money {
-    /// The highest price: 99999999.99.
-    pub const MAX_PRICE: Self = Self(9_999_999_999);
-
     /// What `quantity` pieces cost. Exact for every price and cart line: 100 lines of [`MAX_QUANTITY`] stay far
     /// within 64 bits.
     #[must_use]

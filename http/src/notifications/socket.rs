@@ -24,8 +24,8 @@ use futures_util::{SinkExt, StreamExt};
 use salvo::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use souk_actors::{Attached, Delivery, Ended};
-use souk_store::events;
 use souk_store::model::{EventId, UserId};
+use souk_store::{chain, events};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -34,7 +34,6 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::EventView;
 use crate::Api;
-use crate::error::chain;
 use crate::extract::active_user;
 use crate::tokens::Access;
 

@@ -100,7 +100,7 @@ async fn movements_come_newest_first_in_parts() {
         commit(&test.db, uuid::Uuid::new_v4(), &[work]).await.unwrap();
     }
     let part = async |limit, offset| {
-        let (count, movements) = movements(&test.db, lamp, limit, offset).await.unwrap();
+        let (movements, count) = movements(&test.db, lamp, limit, offset).await.unwrap();
         (count, movements.into_iter().map(|one| (one.change, one.level)).collect::<Vec<_>>())
     };
     assert_eq!(part(2, 0).await, (3, vec![(-2, 5), (4, 7)]));

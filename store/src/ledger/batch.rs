@@ -1,7 +1,9 @@
-//! The first parts of a batch: lock what it touches, then decide in arrival order, in memory.
+//! The first parts of a batch: lock what it touches; do what admins ask of products, a statement or more each, since
+//! that is rare; then decide carts, steps and orders in arrival order, in memory.
 //!
 //! The order of locks is the same in every batch of every node, so that two never wait for each other: carts, orders,
-//! products, inboxes, each in the order of their ids. The number of statements does not grow with the batch.
+//! products, inboxes, each in the order of their ids, and last the categories that products name, shared. The number of
+//! statements for orders, steps and carts does not grow with the batch.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -146,6 +148,7 @@ impl TakenKey {
         }
         FirstAnswer::from_stored(self.order_id, self.refusal.as_deref())
             .map(Done::Replayed)
+            // A row without an answer breaks a rule of the books; nothing is sold on the strength of it.
             .ok_or(Refusal::CartMoved)
     }
 }
@@ -192,11 +195,8 @@ pub(super) struct Books {
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) placed: Vec<OrderDraft>,
     pub(super) cart_edits: Vec<(usize, EditCart)>,
-    pub(super) changed_carts: usize,
     pub(super) steps: Vec<StepDraft>,
     pub(super) movements: Vec<MovementDraft>,
-    /// Orders that are the first with their key, by work.
-    pub(super) claimed: HashSet<usize>,
     pub(super) refused_keys: Vec<(usize, FirstAnswer)>,
     pub(super) forget: HashSet<Key>,
     pub(super) new_levels: Vec<(ProductId, Level)>,
@@ -316,10 +316,8 @@ impl Books {
             outcomes: works.iter().map(|_| None).collect(),
             placed: Vec::new(),
             cart_edits: Vec::new(),
-            changed_carts: 0,
             steps: Vec::new(),
             movements: Vec::new(),
-            claimed: HashSet::new(),
             refused_keys: Vec::new(),
             forget: HashSet::new(),
             new_levels: Vec::new(),
@@ -343,7 +341,7 @@ impl Books {
             self.outcomes[index] = Some(outcome);
         }
         self.turn_away_moved_carts(works);
-        self.claim_keys(works);
+        self.answer_used_keys(works);
         for (index, work) in works.iter().enumerate() {
             if self.outcomes[index].is_some() {
                 continue;
@@ -478,7 +476,7 @@ impl Books {
         self.movements.push(MovementDraft { product_id, kind, change, level, by });
     }
 
-    /// Before any key is claimed: an order whose cart is no longer as it says must be free to come again.
+    /// Before any key is looked at: an order whose cart is no longer as it says must be free to come again.
     fn turn_away_moved_carts(&mut self, works: &[Work]) {
         let mut seen = HashSet::new();
         for (index, work) in works.iter().enumerate() {
@@ -494,18 +492,15 @@ impl Books {
         }
     }
 
-    /// Answers the orders whose key was used before; the others are the first with theirs.
-    fn claim_keys(&mut self, works: &[Work]) {
+    /// Answers the orders whose key was used before; those that are left are the first with theirs.
+    fn answer_used_keys(&mut self, works: &[Work]) {
         for (index, work) in works.iter().enumerate() {
             let Work::Place(PlaceOrder { user_id, key: Some(key), .. }) = work else { continue };
             if self.outcomes[index].is_some() {
                 continue;
             }
-            match self.taken_keys.get(&(*user_id, key.key.clone())) {
-                Some(taken) => self.outcomes[index] = Some(taken.answer()),
-                None => {
-                    self.claimed.insert(index);
-                }
+            if let Some(taken) = self.taken_keys.get(&(*user_id, key.key.clone())) {
+                self.outcomes[index] = Some(taken.answer());
             }
         }
     }
@@ -530,7 +525,7 @@ impl Books {
             let shelf = self.shelves.get_mut(&product).ok_or(Refusal::CartMoved)?;
             let level = shelf.shift(-quantity).ok_or(Refusal::CartMoved)?;
             items.push(OrderItem {
-                // Given by the database when it is stored.
+                // Given by `number_orders`, before anything is stored.
                 id: OrderItemId(0),
                 order_id: OrderId(0),
                 product_id: Some(product),

@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 use super::batch::{Books, MovedBy, MovementDraft, bulk};
-use super::{Batch, Done, PlaceOrder, Refusal, Work};
+use super::{Batch, Done, IdempotencyKey, PlaceOrder, Refusal, Work};
 
 use Kind::{Bytes, Int, Text, Time};
 
@@ -112,7 +112,7 @@ impl Books {
         let mut jobs = Vec::new();
         self.write_levels(&mut jobs);
         self.write_orders(&mut jobs);
-        self.write_carts(tx, works, &mut jobs).await?;
+        let carts_changed = self.write_carts(tx, works, &mut jobs).await?;
         self.write_movements(&mut jobs);
         self.write_steps(&mut jobs);
         let events = self.write_events(&mut jobs);
@@ -120,14 +120,14 @@ impl Books {
         for draft in self.placed {
             self.outcomes[draft.work] = Some(Ok(Done::Placed(Box::new(draft.order))));
         }
-        let nothing = self.new_levels.is_empty()
-            && self.movements.is_empty()
-            && self.forget.is_empty()
-            && events.is_empty()
-            && self.claimed.is_empty()
-            && self.changed_carts == 0;
+        let wrote = carts_changed
+            || !self.new_levels.is_empty()
+            || !self.movements.is_empty()
+            || !self.forget.is_empty()
+            || !events.is_empty()
+            || !self.refused_keys.is_empty();
         // The batch's id says that the rest was written. A batch of refusals alone writes nothing at all.
-        if !nothing {
+        if wrote {
             jobs.push((&MARK, vec![Column::Uuid(vec![id]), Column::SameTime(self.now, 1)]));
         }
         tx.run_all(jobs).await?;
@@ -208,13 +208,13 @@ impl Books {
 
     /// Stores the edits of carts and empties those that became orders.
     ///
-    /// Lines are put at once, since their ids are part of the answer.
+    /// Lines are put at once, since their ids are part of the answer. Gives whether any cart changed.
     async fn write_carts<C: BulkConnection>(
         &mut self,
         tx: &mut C,
         works: &[Work],
         jobs: &mut Vec<Job>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let puts: Vec<_> = self
             .cart_edits
             .iter()
@@ -259,12 +259,12 @@ impl Books {
                 emptied.push(order.cart_id.0);
             }
         }
-        self.changed_carts = changed.len();
+        let any = !changed.is_empty();
         jobs.push((&REMOVE_LINES, vec![Column::ints(removed)]));
         jobs.push((&EMPTY_CARTS, vec![Column::ints(emptied)]));
         let times = Column::SameTime(self.now, changed.len());
         jobs.push((&BUMP_CARTS, vec![Column::ints(changed), times]));
-        Ok(())
+        Ok(any)
     }
 
     fn write_movements(&self, jobs: &mut Vec<Job>) {
@@ -362,33 +362,31 @@ impl Books {
         events
     }
 
-    /// Keeps the first answer to each key that this batch is the first to use.
+    /// Keeps the first answers to keys: what was answered from an earlier use is neither placed nor refused here.
     fn write_answers(&self, works: &[Work], jobs: &mut Vec<Job>) {
         let placed = self.placed.iter().map(|draft| (draft.work, Some(draft.order.id.0), None));
         let refused = self.refused_keys.iter().map(|(work, answer)| (*work, None, answer.to_stored()));
-        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (work, order, refusal) in placed.chain(refused).filter(|answer| self.claimed.contains(&answer.0))
-        {
-            if let Work::Place(PlaceOrder { user_id, key: Some(key), .. }) = &works[work] {
-                columns.0.push(Some(user_id.0));
-                columns.1.push(Some(key.key.as_str().into()));
-                columns.2.push(key.fingerprint.to_vec());
-                columns.3.push(order);
-                columns.4.push(refusal.map(Into::into));
-            }
-        }
-        let (users, keys, fingerprints, orders, refusals) = columns;
-        let count = users.len();
+        let answers: Vec<(UserId, &IdempotencyKey, Option<i64>, Option<String>)> = placed
+            .chain(refused)
+            .filter_map(|(work, order, refusal)| match &works[work] {
+                Work::Place(PlaceOrder { user_id, key: Some(key), .. }) => {
+                    Some((*user_id, key, order, refusal))
+                }
+                _ => None,
+            })
+            .collect();
         jobs.push((
             &STORE_KEYS,
             vec![
-                Column::Int(users),
-                Column::Text(keys),
-                Column::Bytes(fingerprints),
-                Column::Int(orders),
-                Column::Text(refusals),
-                Column::SameTime(self.now, count),
-                Column::SameTime(self.now.plus_seconds(super::KEY_LIFE_SECONDS), count),
+                Column::ints(answers.iter().map(|(user, ..)| user.0)),
+                Column::texts(answers.iter().map(|(_, key, ..)| key.key.as_str())),
+                Column::Bytes(answers.iter().map(|(_, key, ..)| key.fingerprint.to_vec()).collect()),
+                Column::Int(answers.iter().map(|(_, _, order, _)| *order).collect()),
+                Column::Text(
+                    answers.iter().map(|(.., refusal)| refusal.as_deref().map(Into::into)).collect(),
+                ),
+                Column::SameTime(self.now, answers.len()),
+                Column::SameTime(self.now.plus_seconds(super::KEY_LIFE_SECONDS), answers.len()),
             ],
         ));
     }
