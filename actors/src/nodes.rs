@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use souk_store::cache::{Cache, Key};
+use souk_store::chain;
 use souk_store::redis::{Heard, Link, News, Redis, RedisError};
 
 use crate::cart::Carts;
@@ -170,7 +171,7 @@ impl Actor for Nodes {
             Message::Silence => {
                 state.uneasy_until = Some(Instant::now() + UNEASY_FOR);
                 if let Err(error) = self.redis.begin_epoch().await {
-                    tracing::debug!(%error, "no new epoch could be begun");
+                    tracing::debug!(error = chain(&error), "no new epoch could be begun");
                 }
                 tracing::warn!("another node fell silent; for a while nothing is trusted that was cached");
             }
@@ -209,7 +210,7 @@ impl Nodes {
     fn stay_alone(&self, error: &RedisError, state: &mut State) {
         if !std::mem::replace(&mut state.alone, true) {
             tracing::warn!(
-                error = error as &dyn std::error::Error,
+                error = chain(error),
                 "no connection to Redis: reads come from the database until there is one"
             );
         }

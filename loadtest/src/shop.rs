@@ -4,7 +4,7 @@
 //! actor may hold a cart while it is filled.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,11 +15,11 @@ use souk_store::model::{CartId, Money, OrderId, ProductId, Timestamp, UserId};
 use souk_store::sample::{
     SampleCategory, SampleProduct, SampleUser, add_categories, add_products, add_users, find_users,
 };
+use souk_store::testing::TestDb;
 use souk_store::testing::load::{fill_carts, order_ids};
 use souk_store::{Cache, Db};
-use tempfile::TempDir;
 
-use crate::measure::{Verdict, say};
+use crate::measure::{Verdict, machine, say};
 
 /// How many rows a transaction of the preparation stores.
 const SLICE: usize = 1_000;
@@ -41,6 +41,26 @@ pub(crate) struct Place {
     /// The folder in which the run's database is made and removed again; it must lie on a real disk
     #[arg(long, value_name = "FOLDER", default_value = "target")]
     pub(crate) dir: PathBuf,
+    /// Run on a Postgres server instead: the URL of a database on it whose user may create others
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+}
+
+impl Place {
+    /// One line on what the figures were measured on.
+    pub(crate) fn describe(&self) -> String {
+        let database = if self.postgres.is_some() { "Postgres" } else { "SQLite" };
+        format!("{database}, {}", machine(&self.dir))
+    }
+
+    async fn create(&self) -> anyhow::Result<TestDb> {
+        if let Some(server) = &self.postgres {
+            return Ok(TestDb::on_postgres(server).await);
+        }
+        std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
+        let folder = tempfile::Builder::new().prefix("souk-loadtest-").tempdir_in(&self.dir)?;
+        Ok(TestDb::in_folder(folder).await)
+    }
 }
 
 /// An open shop.
@@ -49,17 +69,14 @@ pub(crate) struct Shop {
     pub(crate) url: String,
     pub(crate) users: Vec<UserId>,
     pub(crate) products: Vec<ProductId>,
-    _folder: TempDir,
+    _database: TestDb,
 }
 
 impl Shop {
-    /// A new one below `dir`, with this many shoppers and products.
-    pub(crate) async fn open(dir: &Path, users: usize, products: usize) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let folder = tempfile::Builder::new().prefix("souk-loadtest-").tempdir_in(dir)?;
-        let url = format!("sqlite://{}/souk.db", folder.path().display());
-        let db = Db::connect(&url).await?;
-        db.migrate().await?;
+    /// A new one with this many shoppers and products.
+    pub(crate) async fn open(place: &Place, users: usize, products: usize) -> anyhow::Result<Self> {
+        let database = place.create().await?;
+        let (db, url) = (database.db.clone(), database.url().to_owned());
         add_categories(
             &db,
             &[SampleCategory {
@@ -85,7 +102,7 @@ impl Shop {
         ids.sort_unstable_by_key(|id| scattered(id.0));
         // A new database counts from 1.
         let products = (1..).take(products).map(ProductId).collect();
-        Ok(Self { db, url, users: ids, products, _folder: folder })
+        Ok(Self { db, url, users: ids, products, _database: database })
     }
 
     /// Fills the carts of the first `users` shoppers; gives the orders that they stand for.

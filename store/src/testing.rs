@@ -23,6 +23,8 @@ pub struct TestDb {
     /// The migrated, empty database.
     pub db: Db,
     url: String,
+    /// The server on which it is dropped in the end.
+    server: Option<String>,
     _folder: Option<TempDir>,
 }
 
@@ -32,16 +34,32 @@ impl TestDb {
     /// # Panics
     /// If the machine gives it no room.
     pub async fn create() -> Self {
-        let (url, folder) = match std::env::var(SERVER) {
-            Ok(server) => (create_on(&server).await, None),
-            Err(_) => {
-                let folder = tempfile::tempdir().expect("a temporary folder");
-                (format!("sqlite://{}/souk.db", folder.path().display()), Some(folder))
-            }
-        };
+        match std::env::var(SERVER) {
+            Ok(server) => Self::on_postgres(&server).await,
+            Err(_) => Self::in_folder(tempfile::tempdir().expect("a temporary folder")).await,
+        }
+    }
+
+    /// Makes one on a Postgres server, by the URL of a database on it whose user may create others.
+    ///
+    /// # Panics
+    /// If the server does not do it.
+    pub async fn on_postgres(server: &str) -> Self {
+        Self::at(create_on(server).await, Some(server.to_owned()), None).await
+    }
+
+    /// Makes an SQLite file in this folder.
+    ///
+    /// # Panics
+    /// If the folder gives it no room.
+    pub async fn in_folder(folder: TempDir) -> Self {
+        Self::at(format!("sqlite://{}/souk.db", folder.path().display()), None, Some(folder)).await
+    }
+
+    async fn at(url: String, server: Option<String>, folder: Option<TempDir>) -> Self {
         let db = Db::connect(&url).await.expect("a new database");
         db.migrate().await.expect("a migrated database");
-        Self { db, url, _folder: folder }
+        Self { db, url, server, _folder: folder }
     }
 
     /// Its URL, for a second connection.
@@ -165,7 +183,7 @@ impl TestDb {
 
 impl Drop for TestDb {
     fn drop(&mut self) {
-        let (Db::Postgres(_), Ok(server)) = (&self.db, std::env::var(SERVER)) else { return };
+        let Some(server) = self.server.take() else { return };
         let (_, name) = self.url.rsplit_once('/').expect("the URL of a database");
         let statement = format!("drop database if exists {name} with (force)");
         // A drop cannot wait for a future, and the runtime around it may be ending.

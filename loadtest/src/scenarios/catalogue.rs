@@ -14,7 +14,7 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
 use crate::client::{Connection, get};
-use crate::measure::{self, Client, Round, Spread, Table, Verdict, machine, milliseconds, say, turns, whole};
+use crate::measure::{self, Client, Round, Spread, Table, Verdict, milliseconds, say, turns, whole};
 use crate::server::ServerProcess;
 use crate::shop::{Place, Shop};
 
@@ -54,8 +54,8 @@ impl Options {
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    say(&machine(&options.place.dir));
-    let shop = Shop::open(&options.place.dir, 1, options.products.max(10)).await?;
+    say(&options.place.describe());
+    let shop = Shop::open(&options.place, 1, options.products.max(10)).await?;
     let server = ServerProcess::start(&shop.url, 1).await?;
     let mut table = Table::new(&[
         "what",

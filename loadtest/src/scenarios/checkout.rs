@@ -14,7 +14,7 @@ use serde::Deserialize;
 use souk_store::model::OrderId;
 
 use crate::client::{Connection, get, post};
-use crate::measure::{self, Client, Round, Spread, Table, Verdict, machine, milliseconds, say, turns, whole};
+use crate::measure::{self, Client, Round, Spread, Table, Verdict, milliseconds, say, turns, whole};
 use crate::server::{ServerProcess, sign};
 use crate::shop::{self, Basket, Place, Shop};
 
@@ -46,7 +46,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    say(&machine(&options.place.dir));
+    say(&options.place.describe());
     let mut table = Table::new(&[
         "lines",
         "hot to spread",
@@ -71,7 +71,7 @@ async fn compare(
     table: &mut Table,
     verdict: &mut Verdict,
 ) -> anyhow::Result<()> {
-    let shop = Shop::open(&options.place.dir, options.orders, options.products.max(3)).await?;
+    let shop = Shop::open(&options.place, options.orders, options.products.max(3)).await?;
     let tokens: Arc<[HeaderValue]> = sign(&shop.users)?.into();
     let mut placed = Vec::new();
     let mut sides: [Vec<Round>; 2] = Default::default();

@@ -141,7 +141,7 @@ impl Redis {
                 break error;
             }
         };
-        tracing::warn!(error = &why as &dyn std::error::Error, "the connection to Redis is lost");
+        tracing::warn!(error = crate::chain(&why), "the connection to Redis is lost");
         self.lose(connection.id);
     }
 
