@@ -156,7 +156,8 @@ async fn create_superuser(
 
 /// The database of the settings, migrated.
 async fn open(config: &Config) -> anyhow::Result<Db> {
-    let db = Db::connect(config.database_url.reveal()).await.context("cannot open the database")?;
+    let db =
+        Db::connect_for_command(config.database_url.reveal()).await.context("cannot open the database")?;
     db.migrate().await?;
     Ok(db)
 }

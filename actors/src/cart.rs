@@ -29,8 +29,8 @@ use crate::keeper::{Child, Seat};
 use crate::ledger::Ledger;
 use crate::{Refused, ask};
 
-/// How long a caller waits for his cart; a checkout before his in the queue takes its own time.
-const DEADLINE: Duration = Duration::from_secs(8);
+/// How long a caller waits for his cart, with all that is before him in its queue.
+const DEADLINE: Duration = Duration::from_millis(2_800);
 /// The most requests of one user that wait or are under way.
 const ADMISSIONS_OF_ONE: usize = 256;
 /// The most requests of all users that wait or are under way.

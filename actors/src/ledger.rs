@@ -6,8 +6,8 @@
 //!
 //! After a commit: memory (levels, caches), then the answers, then the events to the sessions. A batch that was
 //! certainly rolled back is answered with a refusal; if the fault lies in one of its works, each is done alone, so that
-//! only that one is refused. If a commit's outcome is unknown it is looked up; if that fails too, the callers hear
-//! that nobody knows, and the actor restarts and forgets what it remembers.
+//! only that one is refused. If a commit's outcome is unknown it is looked up until the database says, while the callers
+//! hear that nobody knows; if it never says, the actor restarts and forgets what it remembers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,10 +40,12 @@ use crate::{Refused, ask};
 const MOST_WORKS: usize = 1_024;
 /// The most works that wait or are under way; one more is refused as [`Refused::Busy`].
 const ADMISSIONS: usize = 4_096;
-/// How long a caller waits for an answer.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// How long a commit without an answer is looked for before the callers hear that nobody knows.
-const SETTLE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a caller waits for an answer, be it that nobody knows.
+const DEADLINE: Duration = Duration::from_millis(2_500);
+/// How long a commit without an answer is looked for before the ledger gives up, and what is cached with it.
+const SETTLE_WITHIN: Duration = Duration::from_mins(5);
+/// How long it waits before it looks again.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// How often, at most, some rows that have served their time are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
@@ -389,8 +391,10 @@ impl Actor for LedgerActor {
                 }
             }
             Message::Commit => {
-                self.commit(std::mem::take(&mut state.gathered)).await?;
-                self.prune(state).await;
+                // While the database is away, those who wait come first.
+                if self.commit(std::mem::take(&mut state.gathered)).await? {
+                    self.prune(state).await;
+                }
             }
             #[cfg(test)]
             Message::Panic => panic!("asked to"),
@@ -404,24 +408,26 @@ impl Actor for LedgerActor {
         _myself: ActorRef<Message>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        self.commit(std::mem::take(&mut state.gathered)).await
+        self.commit(std::mem::take(&mut state.gathered)).await.map(drop)
     }
 }
 
 impl LedgerActor {
-    async fn commit(&self, submissions: Vec<Submission>) -> Result<(), ActorProcessingErr> {
+    /// Gives whether there was something to do, and a database that did it.
+    async fn commit(&self, submissions: Vec<Submission>) -> Result<bool, ActorProcessingErr> {
         // Work that nobody waits for any more is not done.
         let waiting = submissions.into_iter().filter(|submission| !submission.answer.reply.is_closed());
         let (works, answers): (Vec<Work>, Vec<Answer>) =
             waiting.map(|submission| (submission.work, submission.answer)).unzip();
         if works.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         match self.commit_together(&works).await {
             Ok(batch) => self.publish(batch, answers),
             Err(Lost::Aborted(error @ StoreError::Unavailable(_))) => {
                 tracing::warn!(error = chain(&error), batch.works = works.len(), "a batch was refused");
                 answers.into_iter().for_each(|answer| answer.give(Err(Refused::Unavailable)));
+                return Ok(false);
             }
             Err(Lost::Aborted(error)) => {
                 tracing::error!(error = chain(&error), batch.works = works.len(), "a batch was rolled back");
@@ -429,7 +435,7 @@ impl LedgerActor {
             }
             Err(Lost::Unknown) => return Err(nobody_knows(answers)),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// One work of the batch is at fault: each is done alone, so that only that one is refused.
@@ -469,13 +475,17 @@ impl LedgerActor {
             Err(CommitError::Aborted(error)) => Err(Lost::Aborted(error)),
             Err(CommitError::Unknown(batch, error)) => {
                 tracing::warn!(error = chain(&error), batch.id = %id, "a commit was not answered");
+                // Nothing else is committed meanwhile. Callers run into their deadlines, and hear that nobody knows; but
+                // what is cached stays true, and can be read while the database is away.
                 let until = Instant::now() + SETTLE_WITHIN;
                 loop {
                     match ledger::settle(&self.db, id).await {
                         Ok(true) => return Ok(*batch),
                         Ok(false) => return Err(Lost::Aborted(certain(error))),
-                        Err(_) if Instant::now() < until => {
-                            tokio::time::sleep(Duration::from_millis(50)).await
+                        Err(StoreError::Unavailable(_) | StoreError::Uncertain(_))
+                            if Instant::now() < until =>
+                        {
+                            tokio::time::sleep(SETTLE_PAUSE).await;
                         }
                         Err(_) => return Err(Lost::Unknown),
                     }

@@ -253,7 +253,10 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(error = chain(&error), "a unique value was taken unexpectedly");
                 Self::conflict("A unique value is taken already.")
             }
-            StoreError::Fault(_) | StoreError::Migration(_) | StoreError::Url(_) => {
+            StoreError::Fault(_)
+            | StoreError::Migration(_)
+            | StoreError::Url(_)
+            | StoreError::Unusable(_) => {
                 tracing::error!(error = chain(&error), "a request failed in the database");
                 Self::internal()
             }

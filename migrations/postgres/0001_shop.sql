@@ -170,9 +170,11 @@ create table idempotency_keys (
 );
 create index idempotency_keys_expiry on idempotency_keys (expires_at);
 
--- One row a committed batch of the ledger: whether a commit whose answer was lost took place is read here.
+-- One row a committed batch of the ledger: whether a commit whose answer was lost took place is read here. Who reads takes
+-- the id of a batch that is not there, so that it never can be; that row says so.
 create table ledger_commits (
     id uuid primary key,
+    stands boolean not null default true,
     created_at timestamptz not null
 );
 create index ledger_commits_age on ledger_commits (created_at);

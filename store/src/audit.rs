@@ -178,10 +178,7 @@ pub async fn audit(db: &Db) -> Result<Vec<Check>, StoreError> {
     }
     match db {
         Db::Sqlite(pools) => check_all!(pools.readers.begin()),
-        // One statement may look at every row there is, for longer than a request may take.
-        Db::Postgres(pool) => check_all!(pool.begin_with(
-            "begin transaction isolation level repeatable read read only; set local statement_timeout = 0"
-        )),
+        Db::Postgres(pool) => check_all!(pool.snapshot()),
     }
     Ok(checks)
 }

@@ -5,21 +5,26 @@
 //! say is declared as a pair beside the rest (`statements!`), and a test prepares every statement on each engine.
 //!
 //! SQLite runs in WAL mode with `synchronous = FULL` (a commit survives power loss), with one connection that writes
-//! and several that read. Errors come as [`StoreError`], sorted by what the caller can do about them.
+//! and several that read; Postgres has a file of its own beside this one. Errors come as [`StoreError`], sorted by what
+//! the caller can do about them.
+
+mod postgres;
 
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+use postgres::Use;
+
+pub use postgres::PostgresPool;
+pub(crate) use postgres::in_time;
+
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// How long a caller waits for a connection, and a writer of SQLite for the lock of another process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,6 +50,9 @@ pub enum StoreError {
     /// The URL names no database that Souk can use; the text says why.
     #[error("{0}")]
     Url(String),
+    /// There is a database, but Souk cannot work with it as it is; the text says why, and what to do.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 impl StoreError {
@@ -88,9 +96,11 @@ fn is_passing(code: Option<&str>) -> bool {
     }
 }
 
-/// Classes: connection, insufficient resources, operator intervention, transaction rollback; and lock time-outs.
+/// Classes: connection, insufficient resources, operator intervention, transaction rollback, and, of what worked at the
+/// start, no such user and no such database; then time-outs of locks and idle transactions, and a standby.
 fn is_passing_sqlstate(code: &str) -> bool {
-    ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)) || code == "55P03"
+    ["08", "53", "57", "40", "28", "3D"].iter().any(|class| code.starts_with(class))
+        || matches!(code, "55P03" | "25P03" | "25P04" | "25006")
 }
 
 /// Whether a commit that was answered with this error may stand all the same: IOERR and FULL of SQLite, which may have
@@ -149,45 +159,43 @@ pub enum Db {
     /// An SQLite file.
     Sqlite(SqlitePools),
     /// A Postgres server.
-    Postgres(PgPool),
+    Postgres(PostgresPool),
 }
 
 impl Db {
     /// Opens the database that `url` names: `sqlite://PATH` (made if it is not there, its folder too) or `postgres://…`.
     ///
     /// # Errors
-    /// [`StoreError::Url`] for any other scheme or a malformed URL, [`StoreError::Unavailable`] if it cannot be reached.
+    /// [`StoreError::Url`] for any other scheme or a malformed URL; [`StoreError::Unavailable`] if the file cannot be
+    /// opened, [`StoreError::Unusable`] if the server cannot be reached or does not do.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::open(url, true, Use::Serving).await
+    }
+
+    /// As [`Db::connect`], for a command, which may take its time.
+    ///
+    /// # Errors
+    /// As [`Db::connect`].
+    pub async fn connect_for_command(url: &str) -> Result<Self, StoreError> {
+        Self::open(url, true, Use::Command).await
+    }
+
+    /// As [`Db::connect_for_command`], but an SQLite file must be there.
+    ///
+    /// # Errors
+    /// As [`Db::connect`].
+    pub async fn connect_existing(url: &str) -> Result<Self, StoreError> {
+        Self::open(url, false, Use::Command).await
+    }
+
+    async fn open(url: &str, create: bool, usage: Use) -> Result<Self, StoreError> {
         if let Some(path) = sqlite_path(url) {
-            return Self::open_sqlite(Path::new(path), true).await;
+            return Self::open_sqlite(Path::new(path), create).await;
         }
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(StoreError::Url("expected sqlite://PATH or postgres://…".to_owned()));
         }
-        // The parser's own message may quote the URL, which holds the password.
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| StoreError::Url("not a valid postgres:// URL".to_owned()))?
-            .application_name("souk")
-            .options([("statement_timeout", "5s"), ("lock_timeout", "2s"), ("TimeZone", "UTC")]);
-        let pool = PgPoolOptions::new()
-            .max_connections(16)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .max_lifetime(Duration::from_mins(10))
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await?;
-        Ok(Self::Postgres(pool))
-    }
-
-    /// Opens an SQLite file that must be there, for a program that runs beside the server.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if there is no such file.
-    pub async fn connect_existing(url: &str) -> Result<Self, StoreError> {
-        match sqlite_path(url) {
-            Some(path) => Self::open_sqlite(Path::new(path), false).await,
-            None => Self::connect(url).await,
-        }
+        Ok(Self::Postgres(PostgresPool::open(url, usage).await?))
     }
 
     async fn open_sqlite(path: &Path, create: bool) -> Result<Self, StoreError> {
@@ -244,6 +252,7 @@ impl Db {
     ///
     /// # Errors
     /// [`StoreError::Migration`] if the database was made by a newer Souk or a step fails; that step is rolled back.
+    /// [`StoreError::Unusable`] if the database's user may not take a step; the text says who has to do what.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(pools) => {
@@ -252,11 +261,10 @@ impl Db {
                 let lock = lock_beside(&file).await.map_err(sqlx::Error::Io)?;
                 let outcome = SQLITE_MIGRATIONS.run(&pools.writer).await;
                 drop(lock);
-                outcome
+                outcome.map_err(StoreError::Migration)
             }
-            Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await,
+            Self::Postgres(pool) => pool.migrate().await,
         }
-        .map_err(StoreError::Migration)
     }
 
     /// Which engine this is.
@@ -285,7 +293,7 @@ impl Db {
                 of("writer", pools.writer.size(), pools.writer.num_idle()),
                 of("readers", pools.readers.size(), pools.readers.num_idle()),
             ],
-            Self::Postgres(pool) => vec![of("all", pool.size(), pool.num_idle())],
+            Self::Postgres(pool) => vec![pool.in_use()],
         }
     }
 
@@ -395,17 +403,37 @@ macro_rules! read {
     };
 }
 
+/// Runs `$body`, an `async` block that gives a `Result<T, sqlx::Error>`, with `$connection` as one connection that reads.
+macro_rules! read_together {
+    ($db:expr, $connection:ident => $body:block) => {
+        match $db {
+            $crate::db::Db::Sqlite(pools) => {
+                let mut acquired = pools.readers.acquire().await?;
+                let $connection = &mut *acquired;
+                async $body.await
+            }
+            $crate::db::Db::Postgres(pool) => {
+                let mut loan = pool.borrow().await?;
+                let outcome = {
+                    let $connection = loan.connection();
+                    $crate::db::in_time(pool.work_within(), async $body).await
+                };
+                loan.end(outcome)
+            }
+        }
+    };
+}
+
 /// Runs `$body`, which gives a `Result<T, StoreError>`, in one transaction that writes, with `$tx` as its connection.
 ///
 /// An error rolls back. A lost connection in the commit itself is [`StoreError::Uncertain`].
 macro_rules! transaction {
-    (@run $begin:expr, $tx:ident => $body:block) => {
+    (@run $begin:expr, $within:expr, $tx:ident => $body:block) => {
         match $begin.await {
             Ok(mut transaction) => {
                 let result = {
                     let $tx = &mut *transaction;
-                    let work = async $body;
-                    $crate::db::typed(work.await)
+                    $crate::db::typed($crate::db::in_time($within, async $body).await)
                 };
                 match result {
                     Ok(value) => {
@@ -424,9 +452,11 @@ macro_rules! transaction {
     ($db:expr, $tx:ident => $body:block) => {
         match $db {
             $crate::db::Db::Sqlite(pools) => {
-                $crate::db::transaction!(@run pools.writer.begin_with("begin immediate"), $tx => $body)
+                $crate::db::transaction!(@run pools.writer.begin_with("begin immediate"), None, $tx => $body)
             }
-            $crate::db::Db::Postgres(pool) => $crate::db::transaction!(@run pool.begin(), $tx => $body),
+            $crate::db::Db::Postgres(pool) => {
+                $crate::db::transaction!(@run pool.begin(), pool.work_within(), $tx => $body)
+            }
         }
     };
 }
@@ -436,7 +466,7 @@ pub(crate) fn typed<T>(result: Result<T, StoreError>) -> Result<T, StoreError> {
     result
 }
 
-pub(crate) use {read, statements, transaction};
+pub(crate) use {read, read_together, statements, transaction};
 
 #[cfg(test)]
 mod tests {
@@ -460,8 +490,10 @@ mod tests {
 
     #[test]
     fn error_codes_tell_what_passes() {
-        for code in ["5", "517", "6", "13", "14", "778", "08006", "57P01", "40P01", "55P03", "53300", "40001"]
-        {
+        for code in [
+            "5", "517", "6", "13", "14", "778", "08006", "57P01", "40P01", "55P03", "53300", "40001",
+            "28P01", "25006",
+        ] {
             assert!(is_passing(Some(code)), "{code}");
         }
         for code in ["1", "19", "2067", "787", "23505", "42601", "22001"] {

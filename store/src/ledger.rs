@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::bulk::BulkConnection;
 use crate::cache::Key;
 use crate::carts::CartEdit;
-use crate::db::{Db, StoreError, read, statements, transaction};
+use crate::db::{Db, StoreError, in_time, read, statements, transaction};
 use crate::model::{
     CartId, CartItemId, CategoryId, Event, Level, Money, Order, OrderId, OrderStatus, Product, ProductId,
     Timestamp, UserId, WrongStep,
@@ -302,7 +302,9 @@ pub enum CommitError {
 }
 
 statements! {
-    MARK_COMMIT: "insert into ledger_commits (id, created_at) values ($1, $2) on conflict (id) do nothing";
+    TAKE_COMMIT: "insert into ledger_commits (id, stands, created_at) values ($1, false, $2) \
+                  on conflict (id) do nothing";
+    DOES_STAND: "select stands from ledger_commits where id = $1";
     FIND_KEY: "select fingerprint, order_id, refusal from idempotency_keys \
                where user_id = $1 and key = $2 and expires_at > $3";
     PRUNE_COMMITS: "delete from ledger_commits where id in \
@@ -317,9 +319,9 @@ statements! {
 /// [`CommitError::Aborted`]: nothing was stored. [`CommitError::Unknown`]: ask [`settle`] with the same `id`.
 pub async fn commit(db: &Db, id: Uuid, works: &[Work]) -> Result<Batch, CommitError> {
     macro_rules! run {
-        ($begin:expr) => {{
+        ($begin:expr, $within:expr) => {{
             let mut transaction = $begin.await.map_err(|error| CommitError::Aborted(error.into()))?;
-            match work_on(&mut *transaction, id, works).await {
+            match in_time($within, work_on(&mut *transaction, id, works)).await {
                 Ok(batch) => match transaction.commit().await.map_err(StoreError::in_commit) {
                     Ok(()) => Ok(batch),
                     Err(error @ StoreError::Uncertain(_)) => Err(CommitError::Unknown(Box::new(batch), error)),
@@ -334,8 +336,8 @@ pub async fn commit(db: &Db, id: Uuid, works: &[Work]) -> Result<Batch, CommitEr
         }};
     }
     match db {
-        Db::Sqlite(pools) => run!(pools.writer.begin_with("begin immediate")),
-        Db::Postgres(pool) => run!(pool.begin()),
+        Db::Sqlite(pools) => run!(pools.writer.begin_with("begin immediate"), None),
+        Db::Postgres(pool) => run!(pool.begin(), pool.work_within()),
     }
 }
 
@@ -346,16 +348,17 @@ async fn work_on<C: BulkConnection>(tx: &mut C, id: Uuid, works: &[Work]) -> Res
 /// Whether the batch `id`, whose commit was not answered, stands.
 ///
 /// It takes the id itself: if the lost transaction is still open, this waits for its end; if it stands, the id is
-/// taken; and if not, it never can be, because now its id is.
+/// taken; and if not, it never can be, because now its id is. The row says who took it, so that asking again, after an
+/// answer that was lost as well, gives the same.
 ///
 /// # Errors
 /// Any [`StoreError`]; then nobody knows still.
 pub async fn settle(db: &Db, id: Uuid) -> Result<bool, StoreError> {
-    let taken = transaction!(db, tx => {
-        let marked = sqlx::query(MARK_COMMIT.on(db)).bind(id).bind(Timestamp::now()).execute(tx).await?;
-        Ok(marked.rows_affected() == 0)
-    })?;
-    Ok(taken)
+    transaction!(db, tx => {
+        sqlx::query(TAKE_COMMIT.on(db)).bind(id).bind(Timestamp::now()).execute(&mut *tx).await?;
+        let (stands,): (bool,) = sqlx::query_as(DOES_STAND.on(db)).bind(id).fetch_one(tx).await?;
+        Ok(stands)
+    })
 }
 
 /// The first answer to `key`, if this user used it within its life.

@@ -1,7 +1,7 @@
 //! Orders as they are read. They are placed and moved on by the ledger alone.
 
 use crate::bulk::{Bulk, BulkConnection, Column, Kind};
-use crate::db::{Db, StoreError, read, statements};
+use crate::db::{Db, StoreError, read, read_together, statements};
 use crate::model::{Money, Order, OrderId, OrderItem, OrderStatus, StatusChange, Timestamp, UserId};
 
 use std::collections::HashMap;
@@ -196,12 +196,11 @@ async fn complete(db: &Db, rows: Vec<OrderRow>, items: &Bulk) -> Result<Vec<Orde
         return Ok(Vec::new());
     }
     let ids = [Column::ints(rows.iter().map(|row| row.id.0))];
-    let (items, steps) = read!(db, pool => {
-        let mut connection = pool.acquire().await?;
+    let (items, steps) = read_together!(db, connection => {
         let items = connection.fetch_rows::<OrderItem>(items, &ids).await?;
         let steps = connection.fetch_rows::<(OrderId, OrderStatus, Timestamp)>(&STEPS, &ids).await?;
-        (items, steps)
-    });
+        Ok((items, steps))
+    })?;
     let mut items_of: HashMap<OrderId, Vec<OrderItem>> = HashMap::new();
     for item in items {
         items_of.entry(item.order_id).or_default().push(item);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::bulk::{Bulk, BulkConnection, Column, Kind};
 use crate::catalogue::search_text;
-use crate::db::{Db, StoreError, read, transaction};
+use crate::db::{Db, StoreError, read_together, transaction};
 use crate::model::{CategoryId, Money, ProductId, Timestamp, UserId, fold};
 
 use Kind::{Int, Text, Time};
@@ -172,8 +172,7 @@ async fn insert_products<C: BulkConnection>(
 pub async fn find_users(db: &Db, emails: &[String]) -> Result<Vec<Option<UserId>>, StoreError> {
     let folded: Vec<_> = emails.iter().map(|email| fold(email)).collect();
     let columns = [Column::texts(folded.iter().map(String::as_str))];
-    let found = read!(db, pool => {
-        let mut connection = pool.acquire().await?;
+    let found = read_together!(db, connection => {
         connection.fetch_rows::<(String, UserId)>(&FIND_USERS, &columns).await
     })?;
     let ids: HashMap<String, UserId> = found.into_iter().collect();
@@ -204,6 +203,7 @@ pub async fn add_users(db: &Db, users: &[SampleUser]) -> Result<u64, StoreError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::read;
     use crate::testing::TestDb;
 
     fn category(name: &str) -> SampleCategory {

@@ -4,6 +4,7 @@
 mod answer;
 mod database;
 mod nodes;
+mod postgres;
 mod process;
 mod shop;
 mod shopper;
@@ -15,9 +16,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use answer::Answer;
+pub(crate) use database::Place;
 pub(crate) use nodes::{Redis, ask, nodes, nodes_on, redis_of_the_run};
+pub(crate) use postgres::Postgres;
+pub(crate) use process::Ran;
 pub(crate) use shop::{Product, Shop};
-pub(crate) use shopper::Shopper;
+pub(crate) use shopper::{Call, Shopper};
 pub(crate) use socket::{Knock, Socket};
 pub(crate) use token::{Forgery, claims_of};
 

@@ -7,7 +7,30 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tokio::sync::OnceCell;
 
 /// Where the tests' Postgres server is, if they run on one.
-const SERVER: &str = "SOUK_TEST_POSTGRES_URL";
+pub(super) const SERVER: &str = "SOUK_TEST_POSTGRES_URL";
+
+/// How the tests' server is reached, in parts.
+pub(crate) struct Place {
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) host: String,
+    pub(crate) port: String,
+}
+
+impl Place {
+    /// None when this run is not about Postgres.
+    pub(crate) fn of_server() -> Option<Self> {
+        let url = std::env::var(SERVER).ok()?;
+        let parts = || {
+            let (login, rest) = url.strip_prefix("postgres://")?.split_once('@')?;
+            let ((user, password), (host, port)) =
+                (login.split_once(':')?, rest.split_once('/')?.0.split_once(':')?);
+            let [user, password, host, port] = [user, password, host, port].map(str::to_owned);
+            Some(Self { user, password, host, port })
+        };
+        Some(parts().unwrap_or_else(|| panic!("{SERVER} must be postgres://USER:PASSWORD@HOST:PORT/NAME")))
+    }
+}
 
 /// One shop's database.
 pub(super) struct Database {
@@ -47,7 +70,7 @@ impl Database {
         self.server.is_some()
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         self.url.rsplit_once('/').expect("the URL of a database").1
     }
 
@@ -60,7 +83,7 @@ impl Database {
 
     /// Runs a statement behind the server's back, which must touch one row.
     pub(super) async fn tamper(&self, statement: &'static str) {
-        let touched = if self.server.is_some() {
+        let touched = if self.url.starts_with("postgres:") {
             let mut database = PgConnection::connect(&self.url).await.expect("the shop's database");
             let done = sqlx::query(statement).execute(&mut database).await.expect(statement);
             database.close().await.expect("a database that closes");

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
 use super::database::Database;
+use super::postgres::Postgres;
 use super::process::{Ran, Server, command, run};
 use super::shopper::Site;
 use super::{PASSWORD, SECRET_KEY, Shopper};
@@ -63,6 +64,18 @@ impl Shop {
     /// As `closed`, on SQLite in every run: for what is said of the embedded database alone.
     pub(crate) fn embedded(settings: &[(&str, &str)]) -> Self {
         Self::closed_over(Database::file, settings)
+    }
+
+    /// A node, closed, of a shop that may be closed as well.
+    pub(crate) fn beside(other: &Self) -> Self {
+        let settings: Vec<_> =
+            other.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Self::closed_over(Database::file, &settings)
+    }
+
+    /// A closed shop on a Postgres server of the test's own.
+    pub(crate) fn on(postgres: &Postgres) -> Self {
+        Self::closed_over(|_| Database::on(&postgres.url()), &[])
     }
 
     fn closed_over(database: impl FnOnce(&Path) -> Database, settings: &[(&str, &str)]) -> Self {
@@ -151,6 +164,16 @@ impl Shop {
         self.souk(&["audit"]).await.succeeds();
     }
 
+    /// The name of its database on the server.
+    pub(crate) fn database_name(&self) -> &str {
+        self.database.name()
+    }
+
+    /// Makes the database, empty, as the first server or command would find it.
+    pub(crate) async fn make_database(&self) {
+        self.database.make().await;
+    }
+
     /// Changes one row behind the server's back, for tests of who notices.
     pub(crate) async fn tamper(&self, statement: &'static str) {
         self.database.tamper(statement).await;
@@ -183,13 +206,17 @@ impl Shop {
         self.anyone().registered_as(name).await
     }
 
-    /// Many at once, since each registration pays for a password hash.
+    /// Several at once, since each registration pays for a password hash; not all, since that is no test of its own.
     pub(crate) async fn register_many(&self, name: &str, count: usize) -> Vec<Shopper> {
+        let places = Arc::new(Semaphore::new(8));
         let mut registrations = JoinSet::new();
         for number in 1..=count {
-            let stranger = self.anyone();
+            let (stranger, places) = (self.anyone(), Arc::clone(&places));
             let name = format!("{name}{number}");
-            registrations.spawn(async move { stranger.registered_as(&name).await });
+            registrations.spawn(async move {
+                let _place = places.acquire().await.expect("places are never closed");
+                stranger.registered_as(&name).await
+            });
         }
         let mut shoppers = registrations.join_all().await;
         shoppers.sort_by_key(|shopper| shopper.id);
