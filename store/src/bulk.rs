@@ -83,6 +83,11 @@ pub(crate) struct Bulk {
     pub(crate) lock: &'static str,
 }
 
+/// A statement that locks nothing, or nothing that needs an order.
+pub(crate) const fn bulk(text: &'static str, columns: &'static [Kind]) -> Bulk {
+    Bulk { text, columns, lock: "" }
+}
+
 /// A statement with its rows; without any it is left out.
 pub(crate) type Job = (&'static Bulk, Vec<Column>);
 
@@ -148,7 +153,10 @@ pub(crate) trait BulkConnection: Send {
     fn run_all(&mut self, jobs: Vec<Job>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Asks one after the other; an answer for each, in their order.
-    fn look_up(&mut self, jobs: Vec<Job>) -> impl Future<Output = Result<Vec<Found>, sqlx::Error>> + Send;
+    fn look_up<const JOBS: usize>(
+        &mut self,
+        jobs: [Job; JOBS],
+    ) -> impl Future<Output = Result<[Found; JOBS], sqlx::Error>> + Send;
 
     /// Takes ids for that many new rows of each table, rising, which no row has or will have.
     fn take_ids<const TABLES: usize>(

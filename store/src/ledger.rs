@@ -8,6 +8,7 @@
 //! what became of it; [`settle`] then finds out, and makes sure that it stays so.
 
 mod batch;
+mod lock;
 mod products;
 #[cfg(test)]
 mod tests;
@@ -342,7 +343,7 @@ pub async fn commit(db: &Db, id: Uuid, works: &[Work]) -> Result<Batch, CommitEr
 }
 
 async fn work_on<C: BulkConnection>(tx: &mut C, id: Uuid, works: &[Work]) -> Result<Batch, StoreError> {
-    batch::Books::open(tx, Timestamp::now(), works).await?.decide(tx, works).await?.write(tx, id, works).await
+    lock::open(tx, Timestamp::now(), works).await?.decide(tx, works).await?.write(tx, id, works).await
 }
 
 /// Whether the batch `id`, whose commit was not answered, stands.

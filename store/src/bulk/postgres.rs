@@ -74,12 +74,12 @@ impl BulkConnection for PgConnection {
         Ok(())
     }
 
-    async fn look_up(&mut self, jobs: Vec<Job>) -> Result<Vec<Found>, sqlx::Error> {
-        let mut found = Vec::with_capacity(jobs.len());
-        for (bulk, columns) in jobs {
+    async fn look_up<const JOBS: usize>(&mut self, jobs: [Job; JOBS]) -> Result<[Found; JOBS], sqlx::Error> {
+        let mut found = [const { Found(Vec::new()) }; JOBS];
+        for ((bulk, columns), found) in jobs.into_iter().zip(&mut found) {
             let rows: Vec<(String,)> = self.fetch_rows(bulk, &columns).await?;
             let rows: Vec<_> = rows.into_iter().map(|(row,)| row).collect();
-            found.push(Found(vec![format!("[{}]", rows.join(","))]));
+            found.0.push(format!("[{}]", rows.join(",")));
         }
         Ok(found)
     }

@@ -154,9 +154,9 @@ impl BulkConnection for SqliteConnection {
         Ok(())
     }
 
-    async fn look_up(&mut self, jobs: Vec<Job>) -> Result<Vec<Found>, sqlx::Error> {
-        let mut found: Vec<Found> = jobs.iter().map(|_| Found::default()).collect();
-        let (scripts, owners) = scripts(jobs)?;
+    async fn look_up<const JOBS: usize>(&mut self, jobs: [Job; JOBS]) -> Result<[Found; JOBS], sqlx::Error> {
+        let mut found = [const { Found(Vec::new()) }; JOBS];
+        let (scripts, owners) = scripts(jobs.into())?;
         let mut owners = owners.into_iter();
         for script in scripts {
             let texts: Vec<(String,)> =

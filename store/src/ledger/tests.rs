@@ -98,7 +98,7 @@ async fn every_statement_over_rows_is_understood_by_the_engine() {
     use sqlx::{Executor, SqlStr};
     let test = TestDb::create().await;
     let all: &[&[&Bulk]] = &[
-        batch::BULKS,
+        lock::BULKS,
         write::BULKS,
         products::BULKS,
         orders::BULKS,

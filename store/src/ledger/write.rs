@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind};
+use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind, bulk};
 use crate::cache::Key;
 use crate::carts::CartEdit;
 use crate::db::StoreError;
@@ -12,7 +12,7 @@ use crate::model::{
     CartId, CartItemId, Event, EventId, EventKind, Level, OrderId, OrderItemId, OrderStatus, UserId,
 };
 
-use super::batch::{Books, MovedBy, MovementDraft, bulk};
+use super::batch::{Books, MovedBy, MovementDraft};
 use super::{Batch, Done, IdempotencyKey, PlaceOrder, Refusal, Work};
 
 use Kind::{Bytes, Int, Text, Time};
