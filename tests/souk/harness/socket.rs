@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::HeaderMap;
@@ -157,7 +157,8 @@ impl Socket {
 
     /// Asks without reading the answers until no more can be sent: then the server, in turn, cannot send.
     pub(crate) async fn stuff_the_pipe(&mut self) {
-        const STUCK: Duration = Duration::from_secs(1);
+        // A server that is merely slow would take more in the end.
+        const STUCK: Duration = Duration::from_secs(3);
         let pings = "x".repeat(4_000);
         // Messages that are no good get an `error` each, which is longer than a pong.
         while let Ok(Ok(())) = timeout(STUCK, self.stream.send(Message::text(pings.as_str()))).await {}
@@ -185,8 +186,10 @@ impl Socket {
 
     /// An event, or the end: the close code if there was a close frame.
     async fn next(&mut self) -> Result<Value, Option<u16>> {
+        // The server's pings are no reason to wait longer.
+        let until = Instant::now() + DEADLINE;
         loop {
-            let Ok(message) = timeout(DEADLINE, self.stream.next()).await else {
+            let Ok(message) = timeout_at(until, self.stream.next()).await else {
                 panic!("nothing came over the socket within {DEADLINE:?}");
             };
             match message {
