@@ -290,7 +290,7 @@ async fn many_orders(who: &Shopper, shop: &Shop, count: usize) {
 
 #[tokio::test]
 async fn a_reader_who_falls_behind_is_cut_off_and_can_resume() {
-    // Far more than may wait in the server, since the pipe itself takes some when it is looked at closely.
+    // Far more than may wait in the server: the pipe takes some more while they are made.
     const ORDERS: usize = 500;
     let shop = Shop::start().await;
     let ada = shop.register("ada").await;
