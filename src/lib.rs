@@ -43,21 +43,6 @@ pub async fn bind(config: &Config) -> Result<TcpListener, BadSetting> {
     })
 }
 
-/// Tells the nodes that are open, if there is a Redis, that something was written beside them. If it cannot be told,
-/// that is logged, and they may show what was before for up to an hour.
-pub async fn tell_nodes(config: &Config, db: &Db) {
-    let told = async {
-        let Some(redis) = redis(config, db).await? else { return Ok(()) };
-        // A new connection makes everybody forget everything.
-        redis.connect().await?;
-        redis.part().await;
-        anyhow::Ok(())
-    };
-    if let Err(error) = told.await {
-        tracing::warn!(error = format!("{error:#}"), "running nodes could not be told");
-    }
-}
-
 /// Redis, if the settings name one. One that is away is waited for while the shop is open; one that will not let us in
 /// never will.
 async fn redis(config: &Config, db: &Db) -> anyhow::Result<Option<Redis>> {

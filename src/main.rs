@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use souk::App;
 use souk::config::{BadSetting, Config, Environment, settings_help};
-use souk_store::Db;
+use souk_store::{Db, identity};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A shop over HTTP and WebSocket, in one binary.
@@ -148,7 +148,7 @@ async fn create_superuser(
 ) -> anyhow::Result<ExitCode> {
     let db = open(config).await?;
     let email = superuser::run(&db, wish, environment).await?;
-    souk::tell_nodes(config, &db).await;
+    identity::announce(&db).await?;
     db.close().await;
     writeln!(std::io::stdout(), "{email} is an admin now.")?;
     Ok(ExitCode::SUCCESS)

@@ -20,7 +20,7 @@ use souk_http::passwords;
 use souk_http::tokens::Tokens;
 use souk_store::model::{Timestamp, UserId};
 use souk_store::sample::{self, SampleUser};
-use souk_store::{Db, StoreError};
+use souk_store::{Db, StoreError, identity};
 use tokio::time::Instant;
 
 /// How many products one transaction stores: some hundredths of a second.
@@ -68,7 +68,7 @@ pub(crate) async fn run(config: &Config, wish: &Wish) -> anyhow::Result<ExitCode
     if let Some((file, tokens)) = tokens {
         write_tokens(&db, &tokens, wish.users, file).await?;
     }
-    souk::tell_nodes(config, &db).await;
+    identity::announce(&db).await?;
     db.close().await;
     let Added { categories, products, users } = added;
     let seconds = started.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@
 //!         ├─ SessionKeeper ── Session …  one a connected user: all that user's sockets, replay then live
 //!         ├─ Invalidator           tells who must know what has changed
 //!         ├─ Nodes                 hears what other nodes changed, and tells them, over Redis
-//!         └─ Watcher               sees what other processes wrote to the SQLite file
+//!         └─ Watcher               sees what others wrote who could not tell
 //! ```
 //!
 //! Calls point down (http → cart → ledger → store) and have a deadline; what goes sideways or up is a cast. So no two

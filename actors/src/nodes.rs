@@ -8,8 +8,9 @@
 //!
 //! While there is no connection the node is alone: it cannot know what the others write. It forgets everything every
 //! time it looks for a connection, so that nothing that it shows is older than a second; reads then come from the
-//! database. The same for a while after another node fell silent: it may have died with something left to tell, or it
-//! may be alone and still write.
+//! database. What it writes itself it announces in the database, where the others look once a second (`Watcher`): they may
+//! still be connected, and would not hear of it otherwise. When another node falls silent everything is forgotten, too,
+//! since it may have died with something left to tell.
 //!
 //! If the actor fails it is started again, with a new connection.
 
@@ -20,8 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use souk_store::cache::{Cache, Key};
-use souk_store::chain;
+
 use souk_store::redis::{Heard, Link, News, Redis, RedisError};
+use souk_store::{Db, chain, identity};
 
 use crate::cart::Carts;
 use crate::invalidation::Invalidator;
@@ -33,12 +35,13 @@ use crate::session::Sessions;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often a node that is alone makes its sessions look at their rows: there may be thousands.
 const SESSIONS_LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long nothing is trusted after another node fell silent.
-const UNEASY_FOR: Duration = Duration::from_secs(30);
+/// How often, at most, a node that is alone announces that it has written something.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(500);
 
 /// How this node learns from the others. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Nodes {
+    db: Db,
     redis: Redis,
     /// Those who learn.
     cache: Cache,
@@ -60,6 +63,7 @@ pub(crate) enum Message {
 impl Nodes {
     /// None without a Redis.
     pub(crate) fn new(
+        db: &Db,
         cache: &Cache,
         levels: &Levels,
         carts: &Carts,
@@ -67,6 +71,7 @@ impl Nodes {
         invalidator: &Invalidator,
     ) -> Option<Self> {
         Some(Self {
+            db: db.clone(),
             redis: cache.redis()?.clone(),
             cache: cache.clone(),
             levels: levels.clone(),
@@ -138,7 +143,7 @@ pub(crate) struct State {
     /// Since when there is none, and why was said.
     alone: bool,
     sessions_looked: Option<Instant>,
-    uneasy_until: Option<Instant>,
+    announced: Option<Instant>,
 }
 
 impl Actor for Nodes {
@@ -163,17 +168,15 @@ impl Actor for Nodes {
             Message::Look => {
                 if !self.redis.is_connected() || state.halves.try_join_next().is_some() {
                     self.connect(&myself, state).await;
-                } else if state.uneasy_until.is_some_and(|until| Instant::now() < until) {
-                    self.forget_everything();
                 }
+                self.announce(state).await;
                 myself.send_after(LOOK_EVERY, || Message::Look);
             }
             Message::Silence => {
-                state.uneasy_until = Some(Instant::now() + UNEASY_FOR);
                 if let Err(error) = self.redis.begin_epoch().await {
                     tracing::debug!(error = chain(&error), "no new epoch could be begun");
                 }
-                tracing::warn!("another node fell silent; for a while nothing is trusted that was cached");
+                tracing::warn!("another node fell silent; everything that was cached is forgotten");
             }
         }
         Ok(())
@@ -204,6 +207,20 @@ impl Nodes {
                 tracing::info!("connected to Redis");
             }
             Err(error) => self.stay_alone(&error, state),
+        }
+    }
+
+    /// Lets others know by the database what this node could not tell them, whether they can be heard again or not.
+    async fn announce(&self, state: &mut State) {
+        if state.announced.is_some_and(|announced| announced.elapsed() < ANNOUNCE_EVERY)
+            || !self.redis.take_untold()
+        {
+            return;
+        }
+        state.announced = Some(Instant::now());
+        if let Err(error) = identity::announce(&self.db).await {
+            tracing::debug!(error = chain(&error), "what was written cannot be announced");
+            self.redis.put_untold();
         }
     }
 

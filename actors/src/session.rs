@@ -524,48 +524,44 @@ impl SessionState {
 
     fn tell(&mut self, event: &Arc<Event>) {
         self.newest = self.newest.max(event.id);
-        let mut stuck = Vec::new();
-        for (id, socket) in &mut self.sockets {
-            let push = match socket.live {
-                Some(cursor) if event.id.0 == cursor.0 + 1 => {
-                    socket.live = Some(event.id);
-                    Push::Event(Arc::clone(event))
-                }
-                Some(cursor) if event.id > cursor => {
-                    socket.live = None;
-                    Push::Behind
-                }
-                // It has had this one, or will read it.
-                _ => continue,
-            };
-            if socket.queue.try_send(push).is_err() {
-                stuck.push(*id);
+        self.push(|socket| match socket.live {
+            Some(cursor) if event.id.0 == cursor.0 + 1 => {
+                socket.live = Some(event.id);
+                Some(Push::Event(Arc::clone(event)))
             }
-        }
-        for id in stuck {
-            self.give_up(id);
-        }
+            Some(cursor) if event.id > cursor => {
+                socket.live = None;
+                Some(Push::Behind)
+            }
+            // It has had this one, or will read it.
+            _ => None,
+        });
     }
 
     /// Sends the live sockets back to the rows that have not had this event; the others find it there anyway.
     fn heard(&mut self, event: EventId) {
         self.newest = self.newest.max(event);
-        self.send_back(|| Push::Behind, |socket| socket.live.is_some_and(|cursor| cursor < event));
+        self.push(|socket| {
+            socket.live.take_if(|cursor| *cursor < event)?;
+            Some(Push::Behind)
+        });
     }
 
+    /// A live socket stays so for the session: what is told meanwhile counts as waiting for it.
     fn look_again(&mut self) {
-        for socket in self.sockets.values_mut() {
+        self.push(|socket| {
             // One that reads just now may have begun too early.
             socket.look = socket.live.is_none();
-        }
-        self.send_back(|| Push::Look, |socket| socket.live.is_some());
+            socket.live.map(|_| Push::Look)
+        });
     }
 
-    fn send_back(&mut self, why: fn() -> Push, who: impl Fn(&Socket) -> bool) {
+    fn push(&mut self, what: impl Fn(&mut Socket) -> Option<Push>) {
         let mut stuck = Vec::new();
-        for (id, socket) in self.sockets.iter_mut().filter(|(_, socket)| who(socket)) {
-            socket.live = None;
-            if socket.queue.try_send(why()).is_err() {
+        for (id, socket) in &mut self.sockets {
+            if let Some(push) = what(socket)
+                && socket.queue.try_send(push).is_err()
+            {
                 stuck.push(*id);
             }
         }

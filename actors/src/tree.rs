@@ -60,13 +60,13 @@ impl Tree {
         let invalidator = Invalidator::new(cache.clone());
         let ledger = Ledger::new();
         let carts = Carts::new(db, &ledger, &invalidator);
-        let nodes = Nodes::new(cache, ledger.levels(), &carts, &sessions, &invalidator);
+        let nodes = Nodes::new(db, cache, ledger.levels(), &carts, &sessions, &invalidator);
         let mut children = vec![
             sessions.child(),
             invalidator.child(db, &sessions),
             ledger.child(db, &invalidator, &sessions),
             carts.child(),
-            Watcher::child(db, &invalidator),
+            Watcher::child(db, &invalidator, &carts, &sessions),
         ];
         children.extend(nodes.iter().map(Nodes::child));
         let (keeper, _ends) = Actor::spawn(None, Keeper, children).await.map_err(NotStarted)?;

@@ -1,19 +1,21 @@
-//! The watcher: on the embedded database, notices that another process wrote to the file, and says so to the invalidator.
+//! The watcher: notices that something was written of which nobody told this node, and has everything forgotten.
 //!
-//! That is `souk seed` or `souk createsuperuser` beside a running server, or an operator with a shell; without it, what
-//! they wrote would be missing from cached answers for up to an hour. Nobody calls it. It asks once a second for a
-//! number that SQLite keeps for just this; if the database does not answer, it asks again a second later. On Postgres
-//! it has nothing to do, since there the nodes tell each other.
+//! That is `souk seed` or `souk createsuperuser` beside a running server, an operator with a shell on the SQLite file, or a
+//! node that has lost its Redis while this one has not; without it, what they wrote would be missing from cached answers
+//! for up to an hour. Nobody calls it. Once a second it asks for a number that changes with it; if the database does
+//! not answer, it asks again a second later.
 
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use souk_store::cache::Key;
-use souk_store::{Db, chain};
+use souk_store::{Db, chain, identity};
 
+use crate::cart::Carts;
 use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
+use crate::session::Sessions;
 
 /// How old the news may be.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -25,6 +27,8 @@ const CHANGED: [Key; 4] = [Key::Categories, Key::Catalogue, Key::Availability, K
 pub(crate) struct Watcher {
     db: Db,
     invalidator: Invalidator,
+    carts: Carts,
+    sessions: Sessions,
 }
 
 pub(crate) enum Message {
@@ -32,25 +36,34 @@ pub(crate) enum Message {
 }
 
 impl Watcher {
-    pub(crate) fn child(db: &Db, invalidator: &Invalidator) -> Child {
-        let watcher = Self { db: db.clone(), invalidator: invalidator.clone() };
+    pub(crate) fn child(db: &Db, invalidator: &Invalidator, carts: &Carts, sessions: &Sessions) -> Child {
+        let watcher = Self {
+            db: db.clone(),
+            invalidator: invalidator.clone(),
+            carts: carts.clone(),
+            sessions: sessions.clone(),
+        };
         Child::new("watcher", &Seat::empty(), move || (watcher.clone(), ()))
+    }
+
+    fn forget(&self) {
+        self.invalidator.forget(&CHANGED);
+        self.carts.forget_all();
+        self.sessions.look_again();
     }
 }
 
 impl Actor for Watcher {
     type Msg = Message;
     /// The number when it last looked.
-    type State = Option<i64>;
+    type State = i64;
     type Arguments = ();
 
-    async fn pre_start(&self, myself: ActorRef<Message>, (): ()) -> Result<Option<i64>, ActorProcessingErr> {
-        let seen = self.db.written_by_others().await?;
-        if seen.is_some() {
-            // Something may have come in while nobody looked.
-            self.invalidator.forget(&CHANGED);
-            myself.send_after(PAUSE, || Message::Look);
-        }
+    async fn pre_start(&self, myself: ActorRef<Message>, (): ()) -> Result<i64, ActorProcessingErr> {
+        let seen = identity::untold_changes(&self.db).await?;
+        // Something may have come in while nobody looked.
+        self.forget();
+        myself.send_after(PAUSE, || Message::Look);
         Ok(seen)
     }
 
@@ -58,14 +71,14 @@ impl Actor for Watcher {
         &self,
         myself: ActorRef<Message>,
         message: Message,
-        seen: &mut Option<i64>,
+        seen: &mut i64,
     ) -> Result<(), ActorProcessingErr> {
         let Message::Look = message;
-        match self.db.written_by_others().await {
+        match identity::untold_changes(&self.db).await {
             Ok(now) if now != *seen => {
                 *seen = now;
-                self.invalidator.forget(&CHANGED);
-                tracing::debug!("another process wrote to the database");
+                self.forget();
+                tracing::debug!("something was written that nobody told of");
             }
             Ok(_) => {}
             Err(error) => {

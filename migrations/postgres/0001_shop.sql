@@ -179,8 +179,10 @@ create table ledger_commits (
 );
 create index ledger_commits_age on ledger_commits (created_at);
 
--- What tells this shop from others that use the same Redis. One row, made at the first start of a node.
+-- What tells this shop from others that use the same Redis, and how often somebody wrote who could not tell the nodes of it
+-- otherwise. One row, made when it is first needed.
 create table shop_identity (
     only_one bigint primary key check (only_one = 1),
-    id text not null
+    id text not null,
+    untold_changes bigint not null default 0
 );

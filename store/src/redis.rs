@@ -17,10 +17,12 @@
 //! 4. **While something is forgotten here that Redis does not know of yet, this node passes Redis by**, so that it
 //!    needs not wait for Redis before it answers. Stamps are set before the news is published, and a reader takes its generation before
 //!    it looks into Redis: what it found before the stamps were set is under a generation that the news will end.
-//! 5. **Without a connection a node trusts its memory for half a second**, see `Nodes` in the actors' crate.
+//! 5. **Without a connection a node trusts its memory for half a second**, and announces in the database that it writes, for
+//!    those who are connected; see `Nodes` in the actors' crate.
 //!
-//! One hole is left: a node that dies after a commit and before its news was sent. The others miss its heartbeat after
-//! two seconds, and then everybody begins a new epoch.
+//! What is late: a node that dies after a commit and before its news was sent. The others miss its heartbeat after two
+//! seconds, forget everything, and begin a new epoch. And what a node writes that alone has lost its Redis is noticed by
+//! the others within two seconds.
 //!
 //! Readers wait 100 ms at most, and then nobody asks again until a heartbeat has come through quickly.
 //!
@@ -96,6 +98,8 @@ struct Inner {
     filled: Notify,
     /// Redis knows of all that was forgotten here.
     told_all: AtomicBool,
+    /// There was something to tell when there was no connection, or one that was lost with it.
+    untold: AtomicBool,
     hits: AtomicU64,
 }
 
@@ -165,6 +169,7 @@ impl Redis {
             outbox: Mutex::default(),
             filled: Notify::new(),
             told_all: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
             hits: AtomicU64::new(0),
         })))
     }
@@ -207,9 +212,22 @@ impl Redis {
         if !news.forget.is_empty() {
             self.0.told_all.store(false, Ordering::SeqCst);
         }
-        outbox.put(news);
+        if !outbox.put(news) {
+            self.put_untold();
+        }
         drop(outbox);
         self.0.filled.notify_one();
+    }
+
+    /// Whether there was something to tell since this was last asked that the other nodes may not have heard.
+    #[must_use]
+    pub fn take_untold(&self) -> bool {
+        self.0.untold.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes back that it was dealt with.
+    pub fn put_untold(&self) {
+        self.0.untold.store(true, Ordering::Release);
     }
 
     /// Makes all that is kept in Redis count as not there.
@@ -246,6 +264,8 @@ impl Redis {
         if outbox.taker == Some(id) {
             self.0.told_all.store(false, Ordering::SeqCst);
             *outbox = Outbox::default();
+            // Also what was under way.
+            self.put_untold();
         }
     }
 

@@ -243,6 +243,35 @@ async fn a_shop_opens_without_its_redis_and_meets_it_later() {
 }
 
 #[tokio::test]
+async fn a_node_that_alone_has_lost_redis_is_heard_of_by_the_database() {
+    if redis_of_the_run().is_none() {
+        return;
+    }
+    let redis = Redis::start().await;
+    let line = redis.line().await;
+    let a = Shop::start_with(&[("REDIS_URL", &redis.url())]).await;
+    let b = a.node(&[("REDIS_URL", &line.url())]).await;
+    let lamp = a.product("Lamp").stock(1_000).create().await;
+    let ada = a.register("ada").await;
+    let there = b.greet(&ada);
+    let mut socket = ada.socket().await;
+    let nodes = [a, b];
+    a_write_is_seen(&nodes, 1, &lamp, "1.00").await;
+    ada.cart().await;
+    line.delay(DEADLINE);
+    uses_redis(&nodes[1], false).await;
+    uses_redis(&nodes[0], true).await;
+    a_write_is_seen(&nodes, 0, &lamp, "2.00").await;
+    nodes[1].admin().await.patch(&lamp.path(), json!({ "price": "3.00" })).await.is(200);
+    let order = there.buy(&lamp, 1).await.id();
+    there.fill_cart(&lamp, 2).await;
+    within(2 * SOON, "a new price is seen", async || price_on(&nodes[0], &lamp).await == "3.00").await;
+    within(2 * SOON, "a new level is seen", async || nodes[0].stock_of(&lamp).await == 999).await;
+    within(2 * SOON, "the cart is seen", async || ada.cart().await["total_items"] == 2).await;
+    assert_eq!(socket.next_of("order_created").await["order_id"], order);
+}
+
+#[tokio::test]
 async fn tickets_and_sockets_live_through_an_outage() {
     if redis_of_the_run().is_none() {
         return;

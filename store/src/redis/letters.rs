@@ -80,9 +80,10 @@ impl Outbox {
         Self { taker, ..Self::default() }
     }
 
-    pub(super) fn put(&mut self, news: &News) {
+    /// Says whether somebody will take it.
+    pub(super) fn put(&mut self, news: &News) -> bool {
         if self.taker.is_none() {
-            return;
+            return false;
         }
         self.forget.extend(news.forget.iter().copied());
         for (product, level) in &news.levels {
@@ -99,6 +100,7 @@ impl Outbox {
             let known = self.events.entry(*user).or_insert(*event);
             *known = (*known).max(*event);
         }
+        true
     }
 
     pub(super) fn forgets_nothing(&self) -> bool {
@@ -145,12 +147,13 @@ mod tests {
     fn of_many_changes_of_the_same_thing_the_newest_is_told() {
         let mut outbox = Outbox::open_for(Some(1));
         for version in [5, 7, 6] {
-            outbox.put(&News {
+            let news = News {
                 forget: vec![Key::Availability],
                 levels: vec![(ProductId(7), Level { stock: 10 - version, version })],
                 carts: vec![(UserId(8), version)],
                 events: vec![(UserId(8), EventId(version))],
-            });
+            };
+            assert!(outbox.put(&news));
         }
         let expected = News {
             forget: vec![Key::Availability],
@@ -165,7 +168,7 @@ mod tests {
     #[test]
     fn nothing_is_gathered_for_nobody() {
         let mut outbox = Outbox::default();
-        outbox.put(&News::forget(&[Key::Catalogue]));
+        assert!(!outbox.put(&News::forget(&[Key::Catalogue])));
         assert!(outbox.take().is_empty());
     }
 }

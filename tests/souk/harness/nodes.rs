@@ -34,7 +34,7 @@ pub(crate) async fn nodes_on<const N: usize>(redis: &str) -> [Shop; N] {
     let first = Shop::start_with(&[("REDIS_URL", redis)]).await;
     let mut others = Vec::new();
     for _ in 1..N {
-        others.push(first.node().await);
+        others.push(first.node(&[]).await);
     }
     let all: Vec<_> = std::iter::once(first).chain(others).collect();
     all.try_into().unwrap_or_else(|_| unreachable!("there are as many as were started"))
@@ -95,12 +95,17 @@ impl Redis {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.line.port)
+        self.line.url()
     }
 
     /// From now on everything takes this much longer, each way.
     pub(crate) fn delay(&self, by: Duration) {
-        self.line.delay.send_replace(by);
+        self.line.delay(by);
+    }
+
+    /// A line of its own to the same server.
+    pub(crate) async fn line(&self) -> Line {
+        Line::to(self.port).await
     }
 
     /// SIGKILL.
@@ -140,7 +145,7 @@ pub(crate) async fn ask(url: &str, arguments: &[&str]) -> String {
 }
 
 /// A line to a port of this machine.
-struct Line {
+pub(crate) struct Line {
     port: u16,
     delay: watch::Sender<Duration>,
     _calls: JoinSet<()>,
@@ -169,6 +174,15 @@ impl Line {
             }
         });
         Self { port: own_port, delay, _calls: calls }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on everything takes this much longer, each way.
+    pub(crate) fn delay(&self, by: Duration) {
+        self.delay.send_replace(by);
     }
 }
 

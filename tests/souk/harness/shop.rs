@@ -40,10 +40,11 @@ impl Shop {
         shop
     }
 
-    /// Another node of this shop: a server of its own, on the same database and with the same settings.
-    pub(crate) async fn node(&self) -> Self {
-        let settings: Vec<_> =
+    /// Another node of this shop: a server of its own, on the same database and with the same settings but these.
+    pub(crate) async fn node(&self, others: &[(&str, &str)]) -> Self {
+        let mut settings: Vec<_> =
             self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        settings.extend(others);
         let mut node = Self::closed_over(Database::file, &settings);
         let admin = node.greet(&self.admin().await);
         node.admin = OnceCell::new_with(Some(admin));
