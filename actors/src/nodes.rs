@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use souk_store::cache::{Cache, Key};
-
 use souk_store::redis::{Heard, Link, News, Redis, RedisError};
 use souk_store::{Db, chain, identity};
 

@@ -1,11 +1,11 @@
-//! What tells this shop from every other: a text that the database keeps, made when somebody first asks for it. And a
-//! number beside it that rises when somebody wrote who cannot tell the nodes of it otherwise.
+//! What tells this shop from every other: a text that the database keeps, made when somebody first asks for it.
 //!
 //! The nodes of one shop may know its database by different names, and two shops may share one Redis; so whatever is
 //! kept outside the database is kept under this identity. Asked for once, at the start.
 //!
-//! The number is for commands that write beside running nodes, and for a node that lost its Redis while others did not:
-//! they look at it once a second. On SQLite the file itself tells as much (`Db::written_by_others`).
+//! Beside it stands a number that rises when somebody wrote who cannot tell the nodes of it otherwise: commands that run
+//! beside them, and a node that lost its Redis while others did not. They look at it once a second. On SQLite the file
+//! itself tells as much (`Db::written_by_others`).
 
 use uuid::Uuid;
 

@@ -24,7 +24,7 @@
 //! seconds, forget everything, and begin a new epoch. And what a node writes that alone has lost its Redis is noticed by
 //! the others within two seconds.
 //!
-//! Readers wait 100 ms at most, and then nobody asks again until a heartbeat has come through quickly.
+//! Readers wait 100 ms at most, the door 400 ms, and then nobody asks again until a heartbeat has come through quickly.
 //!
 //! Nothing of a person stands in Redis: users are not kept there, searches are not, and the door's keys are digests.
 
@@ -53,6 +53,8 @@ use self::letters::Outbox;
 
 /// How long somebody who reads waits for Redis.
 const READ_DEADLINE: Duration = Duration::from_millis(100);
+/// How long somebody waits for it at the door, where a password costs as much anyway.
+const DOOR_DEADLINE: Duration = Duration::from_millis(400);
 /// How long a message may take, which nobody waits for.
 const POST_DEADLINE: Duration = Duration::from_millis(600);
 /// How long a letter may take to come back to its writer.
@@ -110,6 +112,8 @@ struct Connection {
     tasks: [Task; 2],
     /// It was too slow for a reader; until it is quick again nobody waits for it.
     tired: AtomicBool,
+    /// The same for the door, which waits longer.
+    too_tired: AtomicBool,
     /// How many letters were written.
     written: AtomicU64,
     /// The number of the last own letter that came back.
@@ -282,21 +286,28 @@ impl Redis {
         self.current().filter(|connection| !connection.tired.load(Ordering::Acquire) && connection.is_alive())
     }
 
-    /// One question of somebody who waits. None if Redis does not answer: then nobody asks again until it is well.
+    /// The connection, if it is one that somebody at the door may wait for.
+    fn for_the_door(&self) -> Option<Arc<Connection>> {
+        self.current()
+            .filter(|connection| !connection.too_tired.load(Ordering::Acquire) && connection.is_alive())
+    }
+
+    /// One question of a reader. None if Redis does not answer: then nobody asks again until it is well.
     async fn ask<T>(
         &self,
         connection: &Connection,
         question: impl Future<Output = Result<T, Error>>,
     ) -> Option<T> {
-        let why = match timeout(READ_DEADLINE, question).await {
-            Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        if !connection.tired.swap(true, Ordering::AcqRel) {
-            tracing::warn!(error = why, "Redis is passed by until it is well");
-        }
-        None
+        answer_within(READ_DEADLINE, &connection.tired, question).await
+    }
+
+    /// The same at the door.
+    async fn ask_at_the_door<T>(
+        &self,
+        connection: &Connection,
+        question: impl Future<Output = Result<T, Error>>,
+    ) -> Option<T> {
+        answer_within(DOOR_DEADLINE, &connection.too_tired, question).await
     }
 
     /// The key of the hash that holds the epoch and all stamps. One key, so that they are lost together or not at all.
@@ -359,6 +370,22 @@ impl From<Error> for RedisError {
             Self::Away(text)
         }
     }
+}
+
+async fn answer_within<T>(
+    deadline: Duration,
+    tired: &AtomicBool,
+    question: impl Future<Output = Result<T, Error>>,
+) -> Option<T> {
+    let why = match timeout(deadline, question).await {
+        Ok(Ok(answer)) => return Some(answer),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    if !tired.swap(true, Ordering::AcqRel) {
+        tracing::warn!(error = why, "Redis is passed by until it is well");
+    }
+    None
 }
 
 fn too_late() -> RedisError {

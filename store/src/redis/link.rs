@@ -73,6 +73,7 @@ impl Redis {
             commands,
             tasks: [writing, listening],
             tired: AtomicBool::new(false),
+            too_tired: AtomicBool::new(false),
             written: AtomicU64::new(0),
             echoed: AtomicU64::new(0),
             awaited: Mutex::new(None),
@@ -157,8 +158,11 @@ impl Redis {
             self.0.told_all.store(true, Ordering::SeqCst);
         }
         drop(outbox);
-        if began.elapsed() < READ_DEADLINE && connection.tired.swap(false, Ordering::AcqRel) {
-            tracing::info!("Redis is well again");
+        if began.elapsed() < READ_DEADLINE {
+            connection.too_tired.store(false, Ordering::Release);
+            if connection.tired.swap(false, Ordering::AcqRel) {
+                tracing::info!("Redis is well again");
+            }
         }
         connection.expect_echo(number, began)
     }
