@@ -283,7 +283,7 @@ async fn nothing_of_a_person_and_nothing_that_visitors_make_up_stands_in_redis()
     let Some(redis) = redis_of_the_run() else { return };
     let Some([a, b]) = nodes().await else { return };
     let lamp = a.product("Lamp").stock(1_000).create().await;
-    let ada = a.register("ada").await;
+    let ada = a.register("persephone").await;
     let secret_place = "17 Hidden Lane";
     ada.patch("/auth/api/profile/", json!({ "phone": "+49 30 555 017", "address": secret_place }))
         .await
@@ -299,7 +299,7 @@ async fn nothing_of_a_person_and_nothing_that_visitors_make_up_stands_in_redis()
     for node in [&a, &b] {
         shown(node, &lamp, "price").await;
         node.greet(&ada).get("/auth/api/profile/").await.is(200);
-        node.anyone().get("/api/products/?search=ada@example.com").await.is(200);
+        node.anyone().get("/api/products/?search=persephone@example.com").await.is(200);
     }
     // Other tests use the same Redis: only this shop's keys, told by its product.
     let keys = ask(&redis, &["--scan", "--pattern", "souk:*"]).await;
@@ -326,7 +326,8 @@ async fn nothing_of_a_person_and_nothing_that_visitors_make_up_stands_in_redis()
         all += &format!("{key}\n{}\n", ask(&redis, &command).await);
     }
     assert!(all.contains("tries:") && all.contains("ticket:") && all.contains("page:"), "{all}");
-    for personal in ["ada", "555", "Hidden", &ticket, &ada.access, &ada.refresh, PASSWORD] {
+    for personal in ["persephone", "30 555 017", "Hidden Lane", &ticket, &ada.access, &ada.refresh, PASSWORD]
+    {
         assert!(!all.contains(personal), "{personal} stands in Redis:\n{all}");
     }
 
