@@ -15,10 +15,11 @@
 //!    new stamps, which are random and never come back. A reader who loaded before a write and stores after it
 //!    stores under stamps that nobody accepts any more. This is the rule of `cache.rs`'s generations, across nodes.
 //! 4. **While something is forgotten here that Redis does not know of yet, this node passes Redis by**, so that it
-//!    needs not wait for Redis before it answers. Stamps are set before the news is published, and a reader takes its generation before
-//!    it looks into Redis: what it found before the stamps were set is under a generation that the news will end.
-//! 5. **Without a connection a node trusts its memory for half a second**, and announces in the database that it writes, for
-//!    those who are connected; see `Nodes` in the actors' crate.
+//!    needs not wait for Redis before it answers. Stamps are set before the news is published, and a reader takes its
+//!    generation before it looks into Redis: what it found before the stamps were set is under a generation that the news
+//!    will end.
+//! 5. **Without a connection a node trusts its memory for half a second**, and announces in the database that it writes,
+//!    for those who are connected; see `Nodes` in the actors' crate.
 //!
 //! What is late: a node that dies after a commit and before its news was sent. The others miss its heartbeat after two
 //! seconds, forget everything, and begin a new epoch. And what a node writes that alone has lost its Redis is noticed by
@@ -110,16 +111,48 @@ struct Connection {
     id: u64,
     commands: Client,
     tasks: [Task; 2],
-    /// It was too slow for a reader; until it is quick again nobody waits for it.
-    tired: AtomicBool,
-    /// The same for the door, which waits longer.
-    too_tired: AtomicBool,
+    readers: Patience,
+    door: Patience,
     /// How many letters were written.
     written: AtomicU64,
     /// The number of the last own letter that came back.
     echoed: AtomicU64,
     /// A letter that did not when this was last looked at, and when it was sent.
     awaited: Mutex<Option<(u64, Instant)>>,
+}
+
+/// How long one kind of caller waits, and whether that was too short: until Redis is quick again none of them waits.
+struct Patience {
+    deadline: Duration,
+    lost: AtomicBool,
+}
+
+impl Patience {
+    fn new(deadline: Duration) -> Self {
+        Self { deadline, lost: AtomicBool::new(false) }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Says whether it was lost.
+    fn regain(&self) -> bool {
+        self.lost.swap(false, Ordering::AcqRel)
+    }
+
+    /// One question. None if Redis does not answer: then nobody asks again until it is well.
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, Error>>) -> Option<T> {
+        let why = match timeout(self.deadline, question).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if !self.lost.swap(true, Ordering::AcqRel) {
+            tracing::warn!(error = why, "Redis is passed by until it is well");
+        }
+        None
+    }
 }
 
 /// A task of fred's that ends with its owner.
@@ -201,7 +234,7 @@ impl Redis {
     /// Whether readers ask it: it is connected and quick.
     #[must_use]
     pub fn is_quick(&self) -> bool {
-        self.for_readers().is_some()
+        self.usable_by(|connection| &connection.readers).is_some()
     }
 
     /// How often the second level had what the first had not, since the start.
@@ -281,33 +314,9 @@ impl Redis {
         self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The connection, if it is one that somebody may wait for.
-    fn for_readers(&self) -> Option<Arc<Connection>> {
-        self.current().filter(|connection| !connection.tired.load(Ordering::Acquire) && connection.is_alive())
-    }
-
-    /// The connection, if it is one that somebody at the door may wait for.
-    fn for_the_door(&self) -> Option<Arc<Connection>> {
-        self.current()
-            .filter(|connection| !connection.too_tired.load(Ordering::Acquire) && connection.is_alive())
-    }
-
-    /// One question of a reader. None if Redis does not answer: then nobody asks again until it is well.
-    async fn ask<T>(
-        &self,
-        connection: &Connection,
-        question: impl Future<Output = Result<T, Error>>,
-    ) -> Option<T> {
-        answer_within(READ_DEADLINE, &connection.tired, question).await
-    }
-
-    /// The same at the door.
-    async fn ask_at_the_door<T>(
-        &self,
-        connection: &Connection,
-        question: impl Future<Output = Result<T, Error>>,
-    ) -> Option<T> {
-        answer_within(DOOR_DEADLINE, &connection.too_tired, question).await
+    /// The connection, if it is one that these callers may wait for.
+    fn usable_by(&self, whose: impl Fn(&Connection) -> &Patience) -> Option<Arc<Connection>> {
+        self.current().filter(|connection| !whose(connection).is_lost() && connection.is_alive())
     }
 
     /// The key of the hash that holds the epoch and all stamps. One key, so that they are lost together or not at all.
@@ -370,22 +379,6 @@ impl From<Error> for RedisError {
             Self::Away(text)
         }
     }
-}
-
-async fn answer_within<T>(
-    deadline: Duration,
-    tired: &AtomicBool,
-    question: impl Future<Output = Result<T, Error>>,
-) -> Option<T> {
-    let why = match timeout(deadline, question).await {
-        Ok(Ok(answer)) => return Some(answer),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "no answer in time".to_owned(),
-    };
-    if !tired.swap(true, Ordering::AcqRel) {
-        tracing::warn!(error = why, "Redis is passed by until it is well");
-    }
-    None
 }
 
 fn too_late() -> RedisError {

@@ -20,7 +20,7 @@ impl Redis {
         life: Duration,
         most: i64,
     ) -> Option<()> {
-        let connection = self.for_the_door()?;
+        let connection = self.usable_by(|connection| &connection.door)?;
         let (ticket, of_user) = (self.ticket(digest), self.key(&format!("tickets-of:{user}")));
         let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         let pipeline = connection.commands.pipeline();
@@ -39,14 +39,14 @@ impl Redis {
             let surplus: Vec<_> = surplus.iter().map(|digest| self.ticket(digest)).collect();
             connection.commands.del::<(), _>(surplus).await
         };
-        self.ask_at_the_door(&connection, work).await
+        connection.door.ask(work).await
     }
 
     /// Takes the ticket with this digest: whose it is, and when the token that bought it runs out. It is gone then.
     pub async fn take_ticket(&self, digest: &str) -> Option<Option<(UserId, i64)>> {
-        let connection = self.for_the_door()?;
+        let connection = self.usable_by(|connection| &connection.door)?;
         let question = connection.commands.getdel::<Option<String>, _>(self.ticket(digest));
-        let kept = self.ask_at_the_door(&connection, question).await?;
+        let kept = connection.door.ask(question).await?;
         Some(kept.and_then(|kept| {
             let (user, expires_at) = kept.split_once(' ')?;
             Some((user.parse().ok()?, expires_at.parse().ok()?))
@@ -55,7 +55,7 @@ impl Redis {
 
     /// Notes a failed try under this digest at this time in milliseconds; the last `keep` are kept, for `life`.
     pub async fn note_failure(&self, digest: &str, now: i64, keep: i64, life: Duration) -> Option<()> {
-        let connection = self.for_the_door()?;
+        let connection = self.usable_by(|connection| &connection.door)?;
         let tries = self.tries(digest);
         let pipeline = connection.commands.pipeline();
         let work = async {
@@ -64,19 +64,19 @@ impl Redis {
             let () = pipeline.expire(&tries, i64::try_from(life.as_secs()).unwrap_or(i64::MAX), None).await?;
             pipeline.all::<()>().await
         };
-        self.ask_at_the_door(&connection, work).await
+        connection.door.ask(work).await
     }
 
     /// When the last failure but `newer` was, if there were that many.
     pub async fn failure(&self, digest: &str, newer: i64) -> Option<Option<i64>> {
-        let connection = self.for_the_door()?;
-        self.ask_at_the_door(&connection, connection.commands.lindex(self.tries(digest), -1 - newer)).await
+        let connection = self.usable_by(|connection| &connection.door)?;
+        connection.door.ask(connection.commands.lindex(self.tries(digest), -1 - newer)).await
     }
 
     /// Forgets the failures under this digest.
     pub async fn forget_failures(&self, digest: &str) -> Option<()> {
-        let connection = self.for_the_door()?;
-        self.ask_at_the_door(&connection, connection.commands.del(self.tries(digest))).await
+        let connection = self.usable_by(|connection| &connection.door)?;
+        connection.door.ask(connection.commands.del(self.tries(digest))).await
     }
 
     fn ticket(&self, digest: &str) -> String {

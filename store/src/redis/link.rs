@@ -4,7 +4,7 @@
 //! until either says that the connection is lost.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 
 use super::letters::{Letter, News, Outbox, Says};
 use super::{
-    CONNECT_DEADLINE, Connection, POST_DEADLINE, READ_DEADLINE, Redis, RedisError, new_stamp, shelf, too_late,
+    CONNECT_DEADLINE, Connection, DOOR_DEADLINE, POST_DEADLINE, Patience, READ_DEADLINE, Redis, RedisError,
+    new_stamp, shelf, too_late,
 };
 
 /// How often a node says that it lives, at least.
@@ -72,8 +73,8 @@ impl Redis {
             id: rand::random(),
             commands,
             tasks: [writing, listening],
-            tired: AtomicBool::new(false),
-            too_tired: AtomicBool::new(false),
+            readers: Patience::new(READ_DEADLINE),
+            door: Patience::new(DOOR_DEADLINE),
             written: AtomicU64::new(0),
             echoed: AtomicU64::new(0),
             awaited: Mutex::new(None),
@@ -159,8 +160,8 @@ impl Redis {
         }
         drop(outbox);
         if began.elapsed() < READ_DEADLINE {
-            connection.too_tired.store(false, Ordering::Release);
-            if connection.tired.swap(false, Ordering::AcqRel) {
+            connection.door.regain();
+            if connection.readers.regain() {
                 tracing::info!("Redis is well again");
             }
         }

@@ -146,7 +146,7 @@ impl Redis {
         if !self.0.told_all.load(Ordering::SeqCst) {
             return Look::Nothing;
         }
-        let Some(connection) = self.for_readers() else { return Look::Nothing };
+        let Some(connection) = self.usable_by(|connection| &connection.readers) else { return Look::Nothing };
         let pipeline = connection.commands.pipeline();
         let question = async {
             let () = pipeline.hmget(self.stamps(), place.fields()).await?;
@@ -156,7 +156,7 @@ impl Redis {
             let stamps = answers.pop().unwrap_or(Value::Null).convert::<Vec<Option<String>>>()?;
             Ok((stamps, value))
         };
-        let Some((stamps, value)) = self.ask(&connection, question).await else { return Look::Nothing };
+        let Some((stamps, value)) = connection.readers.ask(question).await else { return Look::Nothing };
         if stamps.first().is_none_or(Option::is_none) {
             self.begin_first_epoch(&connection).await;
             return Look::Nothing;
@@ -176,16 +176,13 @@ impl Redis {
         let mut text = stamps;
         text.push('\n');
         text += &serde_json::to_string(value).expect("plain data is always JSON");
-        if text.len() > LONGEST_VALUE || connection.tired.load(Ordering::Acquire) {
+        if text.len() > LONGEST_VALUE || connection.readers.is_lost() {
             return;
         }
         let life = Expiration::EX(i64::try_from(LIFE.as_secs()).unwrap_or(i64::MAX));
-        let _stored = self
-            .ask(
-                connection,
-                connection.commands.set::<(), _, _>(self.key(&place.name), text, Some(life), None, false),
-            )
-            .await;
+        let storing =
+            connection.commands.set::<(), _, _>(self.key(&place.name), text, Some(life), None, false);
+        let _stored = connection.readers.ask(storing).await;
     }
 
     /// Redis was emptied: of all who notice, the first begins an epoch.
@@ -196,6 +193,6 @@ impl Redis {
             let () = pipeline.expire(self.stamps(), super::EPOCH_LIFE, None).await?;
             pipeline.all::<()>().await
         };
-        let _begun = self.ask(connection, work).await;
+        let _begun = connection.readers.ask(work).await;
     }
 }
