@@ -5,6 +5,7 @@
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::StoreError;
 use crate::cache::{Cache, Key};
 use crate::ledger::{self, Done, NewProduct, ProductChange, Work};
 use crate::model::{CategoryId, Money, Product, ProductId};
@@ -111,6 +112,23 @@ impl Pair {
         ProductQuery { filter, limit: 10, ..ProductQuery::default() }
     }
 
+    /// Node b reads the row, and is held up before it can store it: what it will give, when it has read, and its leave
+    /// to go on.
+    fn slow_read(
+        &self,
+    ) -> (impl Future<Output = Result<Option<Product>, StoreError>>, oneshot::Receiver<()>, oneshot::Sender<()>)
+    {
+        let (tell_read, has_read) = oneshot::channel();
+        let (release, released) = oneshot::channel();
+        let slow = self.b.redis.through(Place::product(self.product), async {
+            let row = catalogue::product(&self.test.db, self.product).await?;
+            tell_read.send(()).unwrap();
+            released.await.unwrap();
+            Ok(row)
+        });
+        (slow, has_read, release)
+    }
+
     async fn keys(&self) -> Vec<String> {
         let connection = self.a.redis.current().unwrap();
         let keys: Vec<String> =
@@ -142,17 +160,7 @@ async fn what_one_node_loaded_the_other_has_and_it_is_the_same() {
 #[tokio::test]
 async fn what_a_slow_reader_loaded_before_a_write_is_served_by_no_node_after_it() {
     let Some(mut pair) = Pair::start().await else { return };
-    let place = Place::product(pair.product);
-    let (tell_read, has_read) = oneshot::channel();
-    let (release, released) = oneshot::channel::<()>();
-
-    // Node b reads the row, and is held up before it can store it.
-    let slow = pair.b.redis.through::<Product>(place, async {
-        let row = catalogue::product(&pair.test.db, pair.product).await?;
-        tell_read.send(()).unwrap();
-        released.await.unwrap();
-        Ok(row)
-    });
+    let (slow, has_read, release) = pair.slow_read();
     let writer = async {
         has_read.await.unwrap();
         pair.write(2500, &pair.a).await;
@@ -205,15 +213,7 @@ async fn what_could_not_be_told_is_not_believed_when_redis_is_back() {
 #[tokio::test]
 async fn an_emptied_redis_begins_again_and_takes_no_value_of_before() {
     let Some(pair) = Pair::start().await else { return };
-    let place = || Place::product(pair.product);
-    let (tell_read, has_read) = oneshot::channel();
-    let (release, released) = oneshot::channel::<()>();
-    let slow = pair.b.redis.through::<Product>(place(), async {
-        let row = catalogue::product(&pair.test.db, pair.product).await?;
-        tell_read.send(()).unwrap();
-        released.await.unwrap();
-        Ok(row)
-    });
+    let (slow, has_read, release) = pair.slow_read();
     let writer = async {
         has_read.await.unwrap();
         pair.write(2500, &pair.a).await;
