@@ -72,6 +72,18 @@ pub(crate) async fn round<C: Client>(clients: Vec<C>, jobs: usize) -> anyhow::Re
     Ok((Round { jobs, elapsed, latencies }, clients))
 }
 
+/// The jobs a second of each round.
+pub(crate) fn rates(rounds: &[Round]) -> Vec<f64> {
+    rounds.iter().map(Round::rate).collect()
+}
+
+/// Of the latencies that this many of a thousand jobs stayed within, the middle one of the rounds; in milliseconds.
+pub(crate) fn median_latency(rounds: &[Round], permille: usize) -> String {
+    let mut latencies: Vec<_> = rounds.iter().map(|round| round.latency(permille)).collect();
+    latencies.sort_unstable();
+    milliseconds(latencies.get(latencies.len() / 2).copied().unwrap_or_default())
+}
+
 /// Figures of several rounds: the one in the middle, and how far they spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {

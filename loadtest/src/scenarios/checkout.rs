@@ -14,7 +14,7 @@ use serde::Deserialize;
 use souk_store::model::OrderId;
 
 use crate::client::{Connection, get, post};
-use crate::measure::{self, Client, Round, Spread, Table, Verdict, milliseconds, say, turns, whole};
+use crate::measure::{self, Client, Round, Spread, Table, Verdict, median_latency, rates, say, turns, whole};
 use crate::server::{ServerProcess, sign};
 use crate::shop::{self, Basket, Place, Shop};
 
@@ -86,12 +86,8 @@ async fn compare(
             }
         }
     }
-    let rates = |side: usize| sides[side].iter().map(Round::rate).collect::<Vec<f64>>();
-    let latency = |side: usize, permille| {
-        let mut latencies: Vec<_> = sides[side].iter().map(|round: &Round| round.latency(permille)).collect();
-        latencies.sort_unstable();
-        milliseconds(latencies.get(latencies.len() / 2).copied().unwrap_or_default())
-    };
+    let rates = |side: usize| rates(&sides[side]);
+    let latency = |side: usize, permille| median_latency(&sides[side], permille);
     let ratio = Spread::of_ratios(&rates(0), &rates(1));
     table.row([
         lines.to_string(),

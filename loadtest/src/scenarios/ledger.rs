@@ -16,7 +16,7 @@ use souk_store::model::{OrderId, UserId};
 use souk_store::testing::load::place_alone;
 use uuid::Uuid;
 
-use crate::measure::{self, Client, Round, Spread, Table, Verdict, milliseconds, say, turns, whole};
+use crate::measure::{self, Client, Round, Spread, Table, Verdict, median_latency, rates, say, turns, whole};
 use crate::shop::{self, Basket, DRAIN, Place, Shop};
 
 /// With how many clients it is judged how much faster the ledger is.
@@ -113,17 +113,15 @@ async fn compare(
                         shop.fill_carts(jobs, basket).await?.into_iter().map(Work::Place).collect();
                     let client =
                         || BatchOfOne { db: shop.db.clone(), works: works.clone(), placed: Vec::new() };
-                    let (measured, done) =
-                        measure::round((0..clients).map(|_| client()).collect(), jobs).await?;
-                    (measured, done.into_iter().flat_map(|client| client.placed).collect())
+                    let buying = (0..clients).map(|_| client()).collect();
+                    round_of_orders(buying, jobs, |client: BatchOfOne| client.placed).await?
                 }
                 _ => {
                     let orders: Arc<[PlaceOrder]> = shop.fill_carts(jobs, basket).await?.into();
                     let client =
                         || ByHand { db: shop.db.clone(), orders: orders.clone(), placed: Vec::new() };
-                    let (measured, done) =
-                        measure::round((0..clients).map(|_| client()).collect(), jobs).await?;
-                    (measured, done.into_iter().flat_map(|client| client.placed).collect())
+                    let buying = (0..clients).map(|_| client()).collect();
+                    round_of_orders(buying, jobs, |client: ByHand| client.placed).await?
                 }
             };
             placed.extend(orders);
@@ -132,14 +130,10 @@ async fn compare(
             }
         }
     }
-    let rates = |side: usize| sides[side].iter().map(Round::rate).collect::<Vec<f64>>();
+    let rates = |side: usize| rates(&sides[side]);
     let median = |side: usize| Spread::of(rates(side)).median;
     let ratio_to = |rival: usize| Spread::of_ratios(&rates(LEDGER), &rates(rival));
-    let latency = |side: usize, permille| {
-        let mut latencies: Vec<_> = sides[side].iter().map(|round: &Round| round.latency(permille)).collect();
-        latencies.sort_unstable();
-        milliseconds(latencies.get(latencies.len() / 2).copied().unwrap_or_default())
-    };
+    let latency = |side: usize, permille| median_latency(&sides[side], permille);
     table.row([
         clients.to_string(),
         basket.lines.to_string(),
@@ -175,9 +169,19 @@ async fn through_the_ledger(
     measure::round(lookers.collect(), jobs).await?;
     let shoppers =
         (0..clients).map(|_| Shopper { carts: carts.clone(), users: users.clone(), placed: Vec::new() });
-    let (measured, done) = measure::round(shoppers.collect(), jobs).await?;
+    let round = round_of_orders(shoppers.collect(), jobs, |shopper| shopper.placed).await?;
     tree.drain(DRAIN).await;
-    Ok((measured, done.into_iter().flat_map(|shopper| shopper.placed).collect()))
+    Ok(round)
+}
+
+/// A round, and the orders that its clients placed.
+async fn round_of_orders<C: Client>(
+    clients: Vec<C>,
+    jobs: usize,
+    placed: impl Fn(C) -> Vec<OrderId>,
+) -> anyhow::Result<(Round, Vec<OrderId>)> {
+    let (measured, clients) = measure::round(clients, jobs).await?;
+    Ok((measured, clients.into_iter().flat_map(placed).collect()))
 }
 
 /// Has a cart loaded.
