@@ -208,11 +208,11 @@ async fn a_database_that_falls_silent_for_ten_seconds_holds_nobody_up() {
     let (shop, buyers, lamp) = shop_on(&postgres).await;
     let crowd = Crowd::start(buyers, &lamp);
     crowd.sells(&shop, 60).await;
-    postgres.freeze();
-    let frozen = Instant::now();
-    reads_for(&shop, &lamp, || frozen.elapsed() < Duration::from_secs(10)).await;
+    let frozen = postgres.freeze();
+    let began = Instant::now();
+    reads_for(&shop, &lamp, || began.elapsed() < Duration::from_secs(10)).await;
     shop.anyone().get("/readyz").await.is(503);
-    postgres.thaw();
+    drop(frozen);
     let recovered = crowd.sells(&shop, 1).await;
     eprintln!("sells again after {recovered:?}");
     assert!(recovered < LONGEST_RECOVERY, "sells again after {recovered:?}");

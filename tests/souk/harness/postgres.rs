@@ -52,13 +52,11 @@ impl Postgres {
         self.run("pg_ctl", &["restart", "--mode=immediate", "--wait", &data, &self.log(), &self.options()]);
     }
 
-    /// Freezes all its processes: connections stay open, and nobody answers.
-    pub(crate) fn freeze(&self) {
+    /// Freezes all its processes: connections stay open, and nobody answers, until what this gives is dropped. Should
+    /// the test fail meanwhile, that is before its shop goes, which needs the server to take its database away.
+    pub(crate) fn freeze(&self) -> Frozen<'_> {
         self.signal("STOP");
-    }
-
-    pub(crate) fn thaw(&self) {
-        self.signal("CONT");
+        Frozen(self)
     }
 
     fn path(&self) -> &Path {
@@ -110,10 +108,18 @@ impl Postgres {
     }
 }
 
+/// A server that does not answer. Dropping this lets it go on.
+pub(crate) struct Frozen<'a>(&'a Postgres);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.signal("CONT");
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         if self.path().join("data/postmaster.pid").exists() {
-            self.thaw();
             self.run("pg_ctl", &["stop", "--mode=immediate", "--wait", &format!("--pgdata={}", self.data())]);
         }
     }
