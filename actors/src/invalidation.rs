@@ -2,10 +2,9 @@
 //!
 //! [`Invalidator::forget`] is called after the commit and before the answer. This node's cache forgets before it
 //! returns, so that no read that begins after the answer sees what was before, and the other nodes are told if there is
-//! a Redis. What else follows from a change (the
-//! sockets of a deactivated user are closed) is done by the actor, which merges what comes in while it works, and
-//! keeps it until the database has answered. If it fails it is started again, and then looks at everybody who is
-//! connected, since what it had merged went with it.
+//! a Redis. What else follows from a change (the sockets of a deactivated user are closed) is done by the actor, which
+//! merges what comes in while it works, and keeps it until the database has answered. If it fails it is started again,
+//! and then looks at everybody who is connected, since what it had merged went with it.
 
 use std::collections::HashSet;
 use std::time::Duration;

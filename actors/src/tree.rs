@@ -79,8 +79,9 @@ impl Tree {
         &self.handles
     }
 
-    /// Ends all actors once they have done what is queued, within this time: checkouts, then the books, then the
-    /// sockets are told to go, then what has changed is passed on, here and to the other nodes. Call it when no request is under way any more.
+    /// Ends all actors once they have done what is queued, within this time: checkouts, then the books, then the sockets
+    /// are told to go, then what has changed is passed on, here and to the other nodes. Call it when no request is under
+    /// way any more.
     pub async fn drain(self, within: Duration) {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());

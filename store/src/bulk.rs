@@ -6,7 +6,8 @@
 //! What a statement costs beside its work is the way there and back: a round trip to Postgres, two switches between
 //! threads on SQLite, and one more for each row that comes back. So a batch asks and writes in a few calls of
 //! [`BulkConnection::look_up`] and [`BulkConnection::run_all`], which on SQLite are one text each up to 128 rows, and the
-//! rows that a look-up finds come as JSON, in one row on SQLite: a look-up's text says `{row: a, b}` where its columns stand.
+//! rows that a look-up finds come as JSON, in one row on SQLite: a look-up's text says `{row: a, b}` where its columns
+//! stand.
 
 mod postgres;
 mod sqlite;

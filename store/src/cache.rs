@@ -1,8 +1,8 @@
 //! The cache in front of the database: users, products, categories and pages of products, in memory, for an hour.
 //!
 //! Readers ask here first; what is missing is looked for in Redis, if there is one, where other nodes put what they have
-//! loaded (all but users; see `redis.rs`), and then loaded from the database, once however many ask at the same time. Nothing
-//! is ever removed by name: every entry is stored under the *generation* of what it depends on, and [`Cache::forget`]
+//! loaded (all but users; see `redis.rs`), and then loaded from the database, once however many ask at the same time.
+//! Nothing is ever removed by name: every entry is stored under the *generation* of what it depends on, and [`Cache::forget`]
 //! raises the generation, so that no reader looks for the old entry any more. A loader takes the generation before it
 //! asks the database; if a write comes in between, what it loads is stored where nobody will look. The order of a write
 //! is therefore: commit, forget, answer.

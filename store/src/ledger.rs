@@ -4,8 +4,8 @@
 //! the rows are the owners: they are locked in id order on Postgres, and SQLite has one writer anyway. An expected
 //! refusal is a [`Refusal`] beside the other outcomes, decided on locked rows, so that one order cannot spoil a batch.
 //!
-//! Each batch that changes anything writes its id into `ledger_commits`. When the connection is lost in the commit itself, nobody was told
-//! what became of it; [`settle`] then finds out, and makes sure that it stays so.
+//! Each batch that changes anything writes its id into `ledger_commits`. When the connection is lost in the commit itself,
+//! nobody was told what became of it; [`settle`] then finds out, and makes sure that it stays so.
 
 mod batch;
 mod lock;
