@@ -155,6 +155,10 @@ struct Settings {
     #[arg(long = "DB_PORT", default_value = "5432", value_parser = port, help_heading = "Database")]
     db_port: u16,
 
+    /// Folder of uploaded images, made when it is not there; with several nodes one that they all see.
+    #[arg(long = "MEDIA_ROOT", default_value = "data/media", help_heading = "Images")]
+    media_root: PathBuf,
+
     /// Signs the tokens; 32 bytes or more, the same on every node. Left out: made once and kept beside the SQLite
     /// file. Required with Postgres, and with DEBUG=false.
     #[arg(long = "SECRET_KEY", value_parser = secret_key::check, help_heading = "Security")]
@@ -190,10 +194,6 @@ struct Settings {
     /// Its private key.
     #[arg(long = "TLS_KEY", value_parser = not_served, help_heading = NOT_SERVED)]
     tls_key: Option<String>,
-
-    /// Folder of uploaded images.
-    #[arg(long = "MEDIA_ROOT", value_parser = not_served, help_heading = NOT_SERVED)]
-    media_root: Option<String>,
 }
 
 /// The group of settings whose features are not built; a value that is given ends the start.
@@ -305,6 +305,8 @@ pub struct Config {
     pub cors_allowed_origins: Vec<String>,
     /// Requests a minute for one client address.
     pub rate_limit: Option<NonZeroU32>,
+    /// Where uploaded images are kept.
+    pub media_root: PathBuf,
     given_secret_key: Option<Secret>,
     debug_given: bool,
 }
@@ -340,6 +342,7 @@ impl Config {
             refresh_token_days: settings.refresh_token_days,
             cors_allowed_origins: settings.cors_allowed_origins,
             rate_limit: settings.rate_limit,
+            media_root: settings.media_root,
             given_secret_key: settings.secret_key.map(Secret),
             debug_given: settings.debug.is_some(),
         })

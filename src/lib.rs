@@ -57,6 +57,14 @@ async fn redis(config: &Config, db: &Db) -> anyhow::Result<Option<Redis>> {
     }
 }
 
+/// Makes the folder of images. One that cannot be written into is told now, not by the first upload.
+fn media_root(config: &Config) -> Result<(), BadSetting> {
+    souk_http::media::prepare(&config.media_root).map_err(|error| BadSetting {
+        setting: "MEDIA_ROOT".to_owned(),
+        reason: format!("cannot write into {}: {error}", config.media_root.display()),
+    })
+}
+
 /// A shop that is open: database, cache, actors and server, in that order up, and in the other order down.
 pub struct App {
     address: SocketAddr,
@@ -74,6 +82,7 @@ impl App {
     pub async fn start(config: &Config, listener: TcpListener) -> anyhow::Result<Self> {
         let address = listener.local_addr().context("the listener is not bound")?;
         let secret_key = config.secret_key()?;
+        media_root(config)?;
         let db = Db::connect(config.database_url.reveal()).await.context("cannot open the database")?;
         db.migrate().await?;
         let cache = Cache::over(CACHE_BYTES, redis(config, &db).await?);
@@ -84,6 +93,7 @@ impl App {
             refresh_token_life: config.refresh_token_life(),
             cors_allowed_origins: config.cors_allowed_origins.clone(),
             rate_limit: config.rate_limit,
+            media_root: config.media_root.clone(),
         };
         let api = Arc::new(Api::new(db.clone(), cache, tree.handles().clone(), settings));
         let server = Server::start(listener, souk_http::service(&api))?;

@@ -404,22 +404,34 @@ async fn show_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, Api
     Reply::ok(&UserView::of(&caller.user, req))
 }
 
-/// PUT and PATCH alike: fields that are left out stay as they are.
+/// PUT and PATCH alike: fields that are left out stay as they are. A form may call the avatar `profile.avatar`, as
+/// nested fields are called in forms, or `avatar`, as people do.
 #[handler]
 async fn change_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
-    let mut fields = extract::fields(req).await?;
+    let mut fields = extract::form(req, api).await?;
     let mut change = writable_fields(api, &mut fields, Some(caller.user.id)).await?;
+    let mut sent = fields.image("avatar").nullable();
     fields.nested("profile", |profile| {
         change.bio = profile.text("bio").blank().max(MAX_BIO).optional();
         change.preferences = profile.object("preferences", MAX_PREFERENCES).optional();
+        if let Some(within) = profile.image("avatar").nullable() {
+            sent = Some(within);
+        }
     });
+    let refuse = |message| fields.error_within("profile", "avatar", message);
+    let avatar = api.media.develop(sent, refuse).await?;
     fields.finish()?;
     let (db, id) = (api.db.clone(), caller.user.id);
-    let write = async move { accounts::change(&db, id, &change).await };
-    let changed = api.handles.invalidator.write(vec![Key::User(id)], write).await?.map_err(already_taken)?;
-    let user = changed.ok_or_else(ApiError::not_found)?;
+    let write = async |avatar| {
+        let change = AccountChange { avatar, ..change };
+        let write = async move { accounts::change(&db, id, &change).await };
+        let changed =
+            api.handles.invalidator.write(vec![Key::User(id)], write).await?.map_err(already_taken)?;
+        changed.ok_or_else(ApiError::not_found)
+    };
+    let user = api.media.keep(avatar, write).await?;
     Reply::ok(&UserView::of(&user, req))
 }
 

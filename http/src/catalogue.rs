@@ -216,7 +216,7 @@ async fn find(req: &Request, api: &Api) -> Result<Product, ApiError> {
     Ok(product)
 }
 
-/// Reads the fields of a product; those of a creation or a PUT must be complete.
+/// Reads the fields of a product but its image; those of a creation or a PUT must be complete.
 async fn read_fields(fields: &mut Fields, api: &Api, complete: bool) -> Result<ProductChange, ApiError> {
     let change = ProductChange {
         name: fields.text("name").max(MAX_NAME).required_if(complete),
@@ -241,8 +241,9 @@ async fn read_fields(fields: &mut Fields, api: &Api, complete: bool) -> Result<P
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
-    let mut fields = extract::fields(req).await?;
+    let mut fields = extract::form(req, api).await?;
     let read = read_fields(&mut fields, api, true).await?;
+    let image = api.media.read(&mut fields, "image").await?;
     let category_id = fields.finish_with(read.category_id)?;
     let new = NewProduct {
         name: read.name.unwrap_or_default(),
@@ -255,7 +256,9 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
         is_active: read.is_active.unwrap_or(true),
         image: None,
     };
-    let product = api.handles.ledger.create_product(new).await?;
+    let ledger = &api.handles.ledger;
+    let named = |image: Option<_>| ledger.create_product(NewProduct { image: image.flatten(), ..new });
+    let product = api.media.keep(image, named).await?;
     written(req, api, StatusCode::CREATED, &product)
 }
 
@@ -264,12 +267,17 @@ async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let api = api(depot);
     require_admin(req, api).await?;
     let present = find(req, api).await?;
-    let mut fields = extract::fields(req).await?;
+    let mut fields = extract::form(req, api).await?;
     let complete = req.method() == salvo::http::Method::PUT;
     let change = read_fields(&mut fields, api, complete).await?;
+    let image = api.media.read(&mut fields, "image").await?;
     fields.finish()?;
     let if_version = if_match(req, &present)?;
-    let product = api.handles.ledger.change_product(present.id, change, if_version).await?;
+    let ledger = &api.handles.ledger;
+    let product = api
+        .media
+        .keep(image, |image| ledger.change_product(present.id, ProductChange { image, ..change }, if_version))
+        .await?;
     written(req, api, StatusCode::OK, &product)
 }
 
@@ -280,6 +288,9 @@ async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let present = find(req, api).await?;
     let if_version = if_match(req, &present)?;
     api.handles.ledger.delete_product(present.id, if_version).await?;
+    if present.image.is_some() {
+        api.media.sweep_soon();
+    }
     Ok(Reply::no_content())
 }
 

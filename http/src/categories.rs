@@ -138,12 +138,13 @@ async fn products(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErro
     .await
 }
 
-/// Reads the fields of a category; those of a creation or a PUT must be complete.
+/// Reads the fields of a category but its image; those of a creation or a PUT must be complete.
 fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange {
     CategoryChange {
         name: fields.text("name").max(MAX_NAME).required_if(complete),
         description: fields.text("description").blank().max(MAX_DESCRIPTION).optional(),
         is_active: fields.boolean("is_active").optional(),
+        image: None,
     }
 }
 
@@ -151,15 +152,21 @@ fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange {
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
-    let mut fields = extract::fields(req).await?;
+    let mut fields = extract::form(req, api).await?;
     let read = read_fields(&mut fields, true);
+    let image = api.media.read(&mut fields, "image").await?;
     fields.finish()?;
     let new = NewCategory {
         name: read.name.unwrap_or_default(),
         description: read.description.unwrap_or_default(),
         is_active: read.is_active.unwrap_or(true),
+        image: None,
     };
-    let category = write(api, |db| async move { catalogue::create_category(&db, &new).await }).await?;
+    let named = |image: Option<_>| {
+        let new = NewCategory { image: image.flatten(), ..new };
+        write(api, |db| async move { catalogue::create_category(&db, &new).await })
+    };
+    let category = api.media.keep(image, named).await?;
     Reply::created(&CategoryView::new(&base_url(req), &category))
 }
 
@@ -169,10 +176,15 @@ async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     require_admin(req, api).await?;
     let id: CategoryId = extract::id(req, "category")?;
     find(&api.cache.categories(&api.db, true).await?, id)?;
-    let mut fields = extract::fields(req).await?;
+    let mut fields = extract::form(req, api).await?;
     let change = read_fields(&mut fields, req.method() == Method::PUT);
+    let image = api.media.read(&mut fields, "image").await?;
     fields.finish()?;
-    let category = write(api, |db| async move { catalogue::change_category(&db, id, &change).await }).await?;
+    let named = |image| {
+        let change = CategoryChange { image, ..change };
+        write(api, move |db| async move { catalogue::change_category(&db, id, &change).await })
+    };
+    let category = api.media.keep(image, named).await?;
     Reply::ok(&CategoryView::new(&base_url(req), &category))
 }
 
@@ -182,6 +194,7 @@ async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     require_admin(req, api).await?;
     let id: CategoryId = extract::id(req, "category")?;
     write(api, |db| async move { catalogue::delete_category(&db, id).await }).await?;
+    api.media.sweep_soon();
     Ok(Reply::no_content())
 }
 

@@ -78,6 +78,11 @@ impl ApiError {
         Self::bad_request(format!("JSON parse error - {reason}"))
     }
 
+    /// 400: the body is no form as its media type says.
+    pub(crate) fn not_a_form(reason: impl fmt::Display) -> Self {
+        Self::bad_request(format!("Multipart form parse error - {reason}"))
+    }
+
     /// 400: these fields (or query parameters) are wrong.
     pub(crate) fn fields(errors: FieldErrors) -> Self {
         let status = StatusCode::BAD_REQUEST;
@@ -153,6 +158,11 @@ impl ApiError {
     /// 413: the body is larger than this path takes.
     pub(crate) fn body_too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The request body is larger than {limit} bytes."))
+    }
+
+    /// 413: an uploaded file is larger than any may be.
+    pub(crate) fn file_too_large(limit: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The uploaded file is larger than {limit} bytes."))
     }
 
     /// 415: not a media type that this path takes.
@@ -344,8 +354,16 @@ impl FieldErrors {
 
     /// Adds the messages about the fields of an object within; none, nothing.
     pub(crate) fn add_nested(&mut self, name: &str, errors: Self) {
-        if !errors.is_empty() {
-            self.0.push((name.to_owned(), FieldError::Nested(errors)));
+        if errors.is_empty() {
+            return;
+        }
+        let known = self.0.iter_mut().find_map(|(known, error)| match error {
+            FieldError::Nested(nested) if known == name => Some(nested),
+            _ => None,
+        });
+        match known {
+            Some(nested) => nested.0.extend(errors.0),
+            None => self.0.push((name.to_owned(), FieldError::Nested(errors))),
         }
     }
 

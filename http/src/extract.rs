@@ -17,13 +17,14 @@ use souk_store::model::{NotAnId, Timestamp, User};
 use crate::Api;
 use crate::error::ApiError;
 use crate::fields::Fields;
+use crate::form;
 use crate::tokens::Access;
 
 /// The largest body of a request in JSON.
 pub(crate) const MAX_JSON_BODY: usize = 1024 * 1024;
 
 /// How long the whole body may take to arrive; the connection's own time-outs only see gaps.
-const BODY_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const BODY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The state that the service was made with.
 pub(crate) fn api(depot: &Depot) -> &Arc<Api> {
@@ -101,6 +102,13 @@ fn bearer_token(value: &[u8]) -> Result<Option<&str>, ApiError> {
 pub(crate) async fn fields(req: &mut Request) -> Result<Fields, ApiError> {
     let body = json_body(req).await?;
     if body.is_empty() { Ok(Fields::default()) } else { Fields::from_json(&body) }
+}
+
+/// The fields of a body where an image may be among them: a form with files, or JSON.
+pub(crate) async fn form(req: &mut Request, api: &Api) -> Result<Fields, ApiError> {
+    let is_form =
+        req.headers().get(header::CONTENT_TYPE).is_some_and(|value| form::is_form(value.as_bytes()));
+    if is_form { form::read(req, &api.media).await } else { fields(req).await }
 }
 
 /// The bytes of a body that must be JSON if there is any; at most 1 MiB.

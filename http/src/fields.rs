@@ -10,8 +10,10 @@
 //! fields.finish()?;
 //! ```
 //!
-//! Values keep their text until they are read, so that a number never passes through a float, and a source whose values
-//! are all text (a form) needs another constructor and nothing else. Fields that nobody asks for are ignored.
+//! Values keep their text until they are read, so that a number never passes through a float. A body is JSON or a form;
+//! the same rules read both. In a form every value is a text or a file, `profile.bio` is a field within `profile`, and an
+//! empty text is what a browser sends for a field that nobody filled in: it counts as left out where that is allowed, or
+//! as null. Fields that nobody asks for are ignored.
 
 mod rules;
 
@@ -25,18 +27,40 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use souk_store::model::NotAnId;
 
-use self::rules::{Boolean, Choice, Date, Id, Integer, Object, Price, Text};
+use self::rules::{Boolean, Choice, Date, Id, Image, Integer, Object, Price, Text};
 use crate::error::{ApiError, FieldErrors};
+use crate::media::Upload;
 
 pub(crate) use self::rules::NULL_CHARACTER;
 
 const REQUIRED: &str = "This field is required.";
 const NULL: &str = "This field may not be null.";
 
+/// A value as its body holds it.
+#[derive(Clone, Debug)]
+pub(crate) enum Sent {
+    /// Of JSON.
+    Json(Box<RawValue>),
+    /// Of a form.
+    Text(String),
+    /// Of a form.
+    File(Upload),
+}
+
+impl Sent {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Json(json) => Value::of(json.get()),
+            Self::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Self::File(upload) => Value::File(upload),
+        }
+    }
+}
+
 /// The fields of one body, and what is wrong with them so far.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
-    values: HashMap<String, Box<RawValue>>,
+    values: HashMap<String, Sent>,
     errors: FieldErrors,
 }
 
@@ -53,13 +77,19 @@ impl Fields {
         let mut errors = FieldErrors::default();
         let found = Value::of(value.get());
         if let Value::Object(text) = found
-            && let Ok(values) = serde_json::from_str(text)
+            && let Ok(values) = serde_json::from_str::<HashMap<String, Box<RawValue>>>(text)
         {
+            let values = values.into_iter().map(|(name, json)| (name, Sent::Json(json))).collect();
             return Ok(Self { values, errors });
         }
         let found = found.type_name();
         errors.add(FieldErrors::NON_FIELD, format!("Invalid data. Expected a dictionary, but got {found}."));
         Err(errors)
+    }
+
+    /// Takes what a form holds. Of repeated names the last counts.
+    pub(crate) fn from_form(parts: impl IntoIterator<Item = (String, Sent)>) -> Self {
+        Self { values: parts.into_iter().collect(), errors: FieldErrors::default() }
     }
 
     /// Text: trimmed, and not blank unless [`Field::blank`] says so.
@@ -102,14 +132,34 @@ impl Fields {
         self.field(name, Object::of_at_most(max_bytes))
     }
 
+    /// An uploaded image, not decoded yet: `media` does that.
+    pub(crate) fn image(&mut self, name: &'static str) -> Field<'_, Image> {
+        self.field(name, Image)
+    }
+
     /// The fields of an object within, or None if it was left out. `read` asks for them and must not finish.
     pub(crate) fn nested<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        let value = self.values.get(name)?;
-        if let Value::Null = Value::of(value.get()) {
-            self.errors.add(name, NULL);
-            return None;
-        }
-        match Self::from_value(value) {
+        let within = match self.values.get(name) {
+            Some(Sent::Json(json)) if json.get() == "null" => {
+                self.errors.add(name, NULL);
+                return None;
+            }
+            Some(Sent::Json(json)) => Self::from_value(json),
+            // A form's own way to write an object.
+            _ => {
+                let is_within =
+                    |whole: &String| whole.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+                let is_of_form = |sent: &Sent| !matches!(sent, Sent::Json(_));
+                let values = self.values.iter().filter(|(whole, sent)| is_of_form(sent) && is_within(whole));
+                let values: HashMap<_, _> =
+                    values.map(|(whole, sent)| (whole[name.len() + 1..].to_owned(), sent.clone())).collect();
+                if values.is_empty() {
+                    return None;
+                }
+                Ok(Self { values, errors: FieldErrors::default() })
+            }
+        };
+        match within {
             Ok(mut fields) => {
                 let result = read(&mut fields);
                 self.errors.add_nested(name, fields.errors);
@@ -125,6 +175,13 @@ impl Fields {
     /// Adds a message about a field that the handler found wrong.
     pub(crate) fn error(&mut self, name: &str, message: impl Into<String>) {
         self.errors.add(name, message);
+    }
+
+    /// Adds a message about a field of an object within.
+    pub(crate) fn error_within(&mut self, outer: &str, name: &str, message: impl Into<String>) {
+        let mut errors = FieldErrors::default();
+        errors.add(name, message);
+        self.errors.add_nested(outer, errors);
     }
 
     /// Adds a message about several fields together.
@@ -222,6 +279,8 @@ pub(crate) enum Value<'a> {
     List,
     /// Its JSON.
     Object(&'a str),
+    /// Of a form.
+    File(&'a Upload),
 }
 
 impl<'a> Value<'a> {
@@ -252,6 +311,7 @@ impl<'a> Value<'a> {
             Self::Text(_) => "str",
             Self::List => "list",
             Self::Object(_) => "dict",
+            Self::File(_) => "InMemoryUploadedFile",
         }
     }
 
@@ -271,6 +331,10 @@ pub(crate) trait Rule {
     type Output;
     /// The value, or what is wrong with it. Never called with null.
     fn read(&self, value: Value<'_>) -> Result<Self::Output, Vec<String>>;
+    /// The same for the text of a form, which has no other types.
+    fn read_form(&self, text: &str) -> Result<Self::Output, Vec<String>> {
+        self.read(Value::Text(Cow::Borrowed(text)))
+    }
 }
 
 /// A field that was asked for; its last method says whether it may be left out.
@@ -285,26 +349,34 @@ pub(crate) struct Field<'f, R> {
 enum Found<T> {
     Missing,
     Null,
+    /// A form's empty text that is no good value, and what is wrong with it.
+    Empty(Vec<String>),
     Refused,
     Good(T),
 }
 
 impl<R: Rule> Field<'_, R> {
     fn find(&mut self) -> Found<R::Output> {
-        let Some(value) = self.fields.values.get(self.name) else { return Found::Missing };
-        let value = Value::of(value.get());
-        if let Value::Null = value {
-            return Found::Null;
-        }
-        match self.rule.read(value) {
+        let Some(sent) = self.fields.values.get(self.name) else { return Found::Missing };
+        let (read, is_empty) = match sent {
+            Sent::Text(text) => (self.rule.read_form(text), text.trim().is_empty()),
+            sent => match sent.value() {
+                Value::Null => return Found::Null,
+                value => (self.rule.read(value), false),
+            },
+        };
+        match read {
             Ok(good) => Found::Good(good),
-            Err(messages) => {
-                for message in messages {
-                    self.fields.errors.add(self.name, message);
-                }
-                Found::Refused
-            }
+            Err(messages) if is_empty => Found::Empty(messages),
+            Err(messages) => self.refuse(messages),
         }
+    }
+
+    fn refuse(&mut self, messages: Vec<String>) -> Found<R::Output> {
+        for message in messages {
+            self.fields.errors.add(self.name, message);
+        }
+        Found::Refused
     }
 
     /// It must be there. If it is not good, a placeholder stands in for it until [`Fields::finish`].
@@ -316,8 +388,15 @@ impl<R: Rule> Field<'_, R> {
     }
 
     /// It may be left out: None.
-    pub(crate) fn optional(self) -> Option<R::Output> {
-        self.required_if(false)
+    pub(crate) fn optional(mut self) -> Option<R::Output> {
+        match self.find() {
+            Found::Good(value) => Some(value),
+            Found::Missing | Found::Refused | Found::Empty(_) => None,
+            Found::Null => {
+                self.fields.errors.add(self.name, NULL);
+                None
+            }
+        }
     }
 
     /// It may be left out: this value.
@@ -330,6 +409,10 @@ impl<R: Rule> Field<'_, R> {
         let message = match self.find() {
             Found::Good(value) => return Some(value),
             Found::Refused => return None,
+            Found::Empty(messages) => {
+                self.refuse(messages);
+                return None;
+            }
             Found::Missing if !required => return None,
             Found::Missing => REQUIRED,
             Found::Null => NULL,
@@ -342,7 +425,7 @@ impl<R: Rule> Field<'_, R> {
     pub(crate) fn nullable(mut self) -> Option<Option<R::Output>> {
         match self.find() {
             Found::Good(value) => Some(Some(value)),
-            Found::Null => Some(None),
+            Found::Null | Found::Empty(_) => Some(None),
             Found::Missing | Found::Refused => None,
         }
     }

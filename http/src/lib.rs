@@ -6,7 +6,9 @@
 //! | file | gives handlers |
 //! | --- | --- |
 //! | `extract` | the state, the caller, ids of the path, the body |
+//! | `form` | forms with files |
 //! | `fields`, `query` | the fields of a body, filters; every bad one at once |
+//! | `media` | images that were uploaded |
 //! | `page` | pages of lists with their links |
 //! | `reply`, `error` | answers that were asked for, and the others |
 //! | `rendered` | answers that are written once and sent often |
@@ -21,7 +23,9 @@ mod categories;
 mod error;
 mod extract;
 mod fields;
+mod form;
 mod hoops;
+pub mod media;
 mod metrics;
 mod notifications;
 mod ops;
@@ -40,6 +44,7 @@ pub mod tokens;
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -51,6 +56,7 @@ use souk_store::cache::Cache;
 
 pub use crate::server::Server;
 
+use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::rendered::Answers;
@@ -70,6 +76,8 @@ pub struct Settings {
     pub cors_allowed_origins: Vec<String>,
     /// Requests a minute for one client address.
     pub rate_limit: Option<NonZeroU32>,
+    /// Where uploaded images are kept.
+    pub media_root: PathBuf,
 }
 
 impl fmt::Debug for Settings {
@@ -79,6 +87,7 @@ impl fmt::Debug for Settings {
             .field("access_token_life", &self.access_token_life)
             .field("refresh_token_life", &self.refresh_token_life)
             .field("cors_allowed_origins", &self.cors_allowed_origins)
+            .field("media_root", &self.media_root)
             .finish_non_exhaustive()
     }
 }
@@ -92,6 +101,7 @@ pub struct Api {
     pub(crate) tokens: Tokens,
     pub(crate) tickets: Tickets,
     pub(crate) passwords: Passwords,
+    pub(crate) media: Media,
     pub(crate) throttle: LoginThrottle,
     pub(crate) answers: Answers,
     pub(crate) settings: Settings,
@@ -100,13 +110,14 @@ pub struct Api {
 }
 
 impl Api {
-    /// The state over an open database, the cache in front of it, and the running actors.
+    /// The state over an open database, the cache in front of it, and the running actors. Within a runtime.
     #[must_use]
     pub fn new(db: Db, cache: Cache, handles: Handles, settings: Settings) -> Self {
         let tokens =
             Tokens::new(&settings.secret_key, settings.access_token_life, settings.refresh_token_life);
         let metrics = Metrics::new(&db, &cache, &handles);
         let redis = cache.redis().cloned();
+        let media = Media::start(&db, settings.media_root.clone());
         let throttle = LoginThrottle::new(&settings.secret_key, redis.clone());
         Self {
             db,
@@ -115,6 +126,7 @@ impl Api {
             tokens,
             tickets: Tickets::new(redis),
             passwords: Passwords::start(),
+            media,
             throttle,
             answers: Answers::default(),
             settings,
@@ -131,6 +143,7 @@ impl Api {
     /// Ends what runs besides the requests: hashes that are asked for are still computed. After the server has stopped.
     pub async fn close(&self) {
         self.passwords.close().await;
+        self.media.close().await;
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -161,6 +174,7 @@ fn routes() -> Router {
                 .push(notifications::routes()),
         )
         .push(Router::with_path("auth/api").push(accounts::routes()).push(orders::own_routes()))
+        .push(media::routes())
         .push(notifications::socket_route())
         .push(ops::routes())
         .push(metrics::routes())

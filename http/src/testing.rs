@@ -24,6 +24,7 @@ pub(crate) struct TestShop {
     pub(crate) service: Service,
     tree: Tree,
     _database: TestDb,
+    _folder: tempfile::TempDir,
 }
 
 impl TestShop {
@@ -34,6 +35,7 @@ impl TestShop {
     /// A shop whose scripts may come from these origins.
     pub(crate) async fn open_for(origins: &[&str]) -> Self {
         let database = TestDb::create().await;
+        let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(1 << 20);
         let tree = Tree::start(&database.db, &cache, SocketLimits::default()).await.unwrap();
         let settings = Settings {
@@ -42,9 +44,10 @@ impl TestShop {
             refresh_token_life: Duration::from_hours(24),
             cors_allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
             rate_limit: None,
+            media_root: folder.path().join("media"),
         };
         let api = Arc::new(Api::new(database.db.clone(), cache, tree.handles().clone(), settings));
-        Self { service: service(&api), api, tree, _database: database }
+        Self { service: service(&api), api, tree, _database: database, _folder: folder }
     }
 
     pub(crate) async fn close(self) {

@@ -56,6 +56,8 @@ pub(crate) async fn serve(options: &Options) -> anyhow::Result<()> {
         refresh_token_life: TOKEN_LIFE,
         cors_allowed_origins: Vec::new(),
         rate_limit: None,
+        // Nobody uploads here.
+        media_root: std::env::temp_dir().join("souk-loadtest-media"),
     };
     let api = Arc::new(Api::new(db.clone(), cache, tree.handles().clone(), settings));
     let mut service = souk_http::service(&api);

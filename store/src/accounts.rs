@@ -52,7 +52,8 @@ statements! {
              username = coalesce($4, username), username_folded = coalesce($5, username_folded), \
              first_name = coalesce($6, first_name), last_name = coalesce($7, last_name), phone = coalesce($8, phone), \
              address = coalesce($9, address), date_of_birth = case when $10 then $11 else date_of_birth end, \
-             bio = coalesce($12, bio), preferences = coalesce($13, preferences) \
+             bio = coalesce($12, bio), preferences = coalesce($13, preferences), \
+             avatar = case when $14 then $15 else avatar end \
          where id = $1 and not exists (select 1 from users as other \
              where other.id <> $1 and (other.email_folded = $3 or other.username_folded = $5)) returning ",
         user_columns!()
@@ -119,6 +120,8 @@ pub struct AccountChange {
     pub date_of_birth: Option<Option<NaiveDate>>,
     pub bio: Option<String>,
     pub preferences: Option<String>,
+    /// `Some(None)` clears it.
+    pub avatar: Option<Option<String>>,
 }
 
 /// Which of an account's unique names another one has already.
@@ -309,6 +312,8 @@ pub async fn change(
             .bind(change.date_of_birth.flatten())
             .bind(&change.bio)
             .bind(&change.preferences)
+            .bind(change.avatar.is_some())
+            .bind(change.avatar.as_ref().and_then(Option::as_deref))
             .fetch_optional(&mut *tx)
             .await?)
     });

@@ -39,10 +39,11 @@ statements! {
         ", (select count(*) from products p where p.category_id = c.id and p.is_active) as product_count \
          from categories c where c.is_active order by c.name_folded"
     );
-    INSERT_CATEGORY: "insert into categories (name, name_folded, description, is_active, created_at, updated_at) \
-                      values ($1, $2, $3, $4, $5, $5) on conflict (name_folded) do nothing returning id";
+    INSERT_CATEGORY: "insert into categories (name, name_folded, description, is_active, image, created_at, updated_at) \
+                      values ($1, $2, $3, $4, $5, $6, $6) on conflict (name_folded) do nothing returning id";
     UPDATE_CATEGORY: "update categories set name = coalesce($2, name), name_folded = coalesce($3, name_folded), \
-                      description = coalesce($4, description), is_active = coalesce($5, is_active), updated_at = $6 \
+                      description = coalesce($4, description), is_active = coalesce($5, is_active), \
+                      image = case when $6 then $7 else image end, updated_at = $8 \
                       where id = $1 and not exists \
                       (select 1 from categories other where other.name_folded = $3 and other.id <> $1)";
     DELETE_CATEGORY: "delete from categories where id = $1 \
@@ -90,6 +91,8 @@ pub struct NewCategory {
     pub name: String,
     pub description: String,
     pub is_active: bool,
+    /// A file that waits to be used (`media`).
+    pub image: Option<String>,
 }
 
 /// What to change of a category; what is none stays.
@@ -99,6 +102,8 @@ pub struct CategoryChange {
     pub name: Option<String>,
     pub description: Option<String>,
     pub is_active: Option<bool>,
+    /// `Some(None)` clears it.
+    pub image: Option<Option<String>>,
 }
 
 /// Why nothing was done to a category.
@@ -128,6 +133,7 @@ pub async fn create_category(
             .bind(&name_folded)
             .bind(&new.description)
             .bind(new.is_active)
+            .bind(&new.image)
             .bind(now)
             .fetch_optional(&mut *tx)
             .await?;
@@ -154,6 +160,8 @@ pub async fn change_category(
             .bind(&name_folded)
             .bind(&change.description)
             .bind(change.is_active)
+            .bind(change.image.is_some())
+            .bind(change.image.as_ref().and_then(Option::as_deref))
             .bind(now)
             .execute(&mut *tx)
             .await?

@@ -484,6 +484,7 @@ mod tests {
         crate::events::STATEMENTS,
         crate::identity::STATEMENTS,
         crate::ledger::STATEMENTS,
+        crate::media::STATEMENTS,
         crate::orders::STATEMENTS,
         crate::testing::load::STATEMENTS,
     ];

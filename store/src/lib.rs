@@ -15,6 +15,7 @@ pub mod db;
 pub mod events;
 pub mod identity;
 pub mod ledger;
+pub mod media;
 pub mod model;
 pub mod orders;
 pub mod redis;

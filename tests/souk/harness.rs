@@ -3,6 +3,7 @@
 
 mod answer;
 mod database;
+mod form;
 mod nodes;
 mod postgres;
 mod process;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 pub(crate) use answer::Answer;
 pub(crate) use database::Place;
+pub(crate) use form::{Form, jpeg, png};
 pub(crate) use nodes::{Redis, ask, nodes, nodes_on, redis_of_the_run};
 pub(crate) use postgres::Postgres;
 pub(crate) use process::Ran;

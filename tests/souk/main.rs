@@ -16,6 +16,8 @@ mod filters;
 mod freshness;
 mod harness;
 mod idempotency;
+mod media;
+mod media_attacks;
 mod nodes;
 mod nodes_faults;
 mod notifications;

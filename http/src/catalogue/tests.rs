@@ -17,7 +17,12 @@ impl Catalogue {
         let shop = TestShop::open().await;
         let admin = shop.user("admin", true).await;
         let admin = shop.access(&admin);
-        let lights = NewCategory { name: "Lights".to_owned(), description: String::new(), is_active: true };
+        let lights = NewCategory {
+            name: "Lights".to_owned(),
+            description: String::new(),
+            is_active: true,
+            image: None,
+        };
         let category = create_category(&shop.api.db, &lights).await.unwrap().unwrap().id;
         Self { shop, admin, category }
     }
@@ -196,7 +201,8 @@ async fn a_category_that_everybody_may_not_see_is_no_choice() {
 async fn filters_of_the_path_and_of_the_query_both_count() {
     let catalogue = Catalogue::open().await;
     catalogue.product("Lamp", json!({"featured": true})).await;
-    let other = NewCategory { name: "Rugs".to_owned(), description: String::new(), is_active: true };
+    let other =
+        NewCategory { name: "Rugs".to_owned(), description: String::new(), is_active: true, image: None };
     let other = create_category(&catalogue.shop.api.db, &other).await.unwrap().unwrap().id;
     let own = catalogue.category;
     catalogue.shop.api.cache.forget(&[Key::Categories]);

@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use chrono::NaiveDate;
+use serde_json::value::RawValue;
 use souk_store::model::{Money, NotAnId, NotMoney};
 
 use super::{Field, Rule, Value, no_such_object};
+use crate::media::Upload;
 
 #[derive(Debug)]
 pub(crate) struct Text {
@@ -258,7 +260,7 @@ impl Rule for Object {
         };
         // Written anew: blanks go, of repeated keys the last stays, and what is no Unicode is refused.
         let Ok(json) = serde_json::from_str::<serde_json::Value>(json) else {
-            return Err(vec!["Value must be valid JSON.".to_owned()]);
+            return Err(vec![NOT_JSON.to_owned()]);
         };
         let text = json.to_string();
         if text.len() > self.max_bytes {
@@ -268,5 +270,33 @@ impl Rule for Object {
             return Err(vec![NULL_CHARACTER.to_owned()]);
         }
         Ok(text)
+    }
+    /// In a form it is written as the text of its JSON.
+    fn read_form(&self, text: &str) -> Result<String, Vec<String>> {
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(json) => self.read(Value::of(json.get())),
+            Err(_) => Err(vec![NOT_JSON.to_owned()]),
+        }
+    }
+}
+
+const NOT_JSON: &str = "Value must be valid JSON.";
+
+#[derive(Debug)]
+pub(crate) struct Image;
+
+impl Rule for Image {
+    type Output = Upload;
+
+    fn read(&self, value: Value<'_>) -> Result<Upload, Vec<String>> {
+        match value {
+            Value::File(upload) if upload.bytes.is_empty() => {
+                Err(vec!["The submitted file is empty.".to_owned()])
+            }
+            Value::File(upload) => Ok(upload.clone()),
+            _ => Err(vec![
+                "The submitted data was not a file. Check the encoding type on the form.".to_owned(),
+            ]),
+        }
     }
 }

@@ -47,6 +47,8 @@ impl House {
             refresh_token_life: Duration::from_hours(1),
             cors_allowed_origins: vec!["https://friend.example".to_owned()],
             rate_limit: None,
+            // Nobody uploads here.
+            media_root: "nowhere".into(),
         };
         let api = Arc::new(Api::new(test.db.clone(), cache, tree.handles().clone(), settings));
         Self { test, api, tree }

@@ -6,7 +6,7 @@ use crate::search::{ProductFilter, ProductQuery, SearchWords};
 use crate::testing::TestDb;
 
 fn named(name: &str) -> NewCategory {
-    NewCategory { name: name.to_owned(), description: String::new(), is_active: true }
+    NewCategory { name: name.to_owned(), description: String::new(), is_active: true, image: None }
 }
 
 fn renamed(name: &str) -> CategoryChange {

@@ -81,9 +81,9 @@ impl Database {
         self.made.get_or_init(make).await;
     }
 
-    /// Runs a statement behind the server's back, which must touch one row.
-    pub(super) async fn tamper(&self, statement: &'static str) {
-        let touched = if self.url.starts_with("postgres:") {
+    /// Runs a statement behind the server's back, and tells how many rows it touched.
+    pub(super) async fn tamper(&self, statement: &'static str) -> u64 {
+        if self.url.starts_with("postgres:") {
             let mut database = PgConnection::connect(&self.url).await.expect("the shop's database");
             let done = sqlx::query(statement).execute(&mut database).await.expect(statement);
             database.close().await.expect("a database that closes");
@@ -93,8 +93,7 @@ impl Database {
             let done = sqlx::query(statement).execute(&mut database).await.expect(statement);
             database.close().await.expect("a database that closes");
             done.rows_affected()
-        };
-        assert_eq!(touched, 1, "{statement}");
+        }
     }
 }
 

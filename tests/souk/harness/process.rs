@@ -97,6 +97,17 @@ impl Server {
         &self.address
     }
 
+    /// How much memory the server holds, in KiB: now, and at most so far.
+    pub(super) fn memory(&self) -> (u64, u64) {
+        let id = self.child.id().expect("a server that runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process on Linux");
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+            line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+        };
+        (line("VmRSS:"), line("VmHWM:"))
+    }
+
     pub(super) fn log(&self) -> String {
         self.log.borrow().clone()
     }

@@ -177,7 +177,17 @@ impl Shop {
 
     /// Changes one row behind the server's back, for tests of who notices.
     pub(crate) async fn tamper(&self, statement: &'static str) {
+        assert_eq!(self.database.tamper(statement).await, 1, "{statement}");
+    }
+
+    /// The same with any number of rows.
+    pub(crate) async fn tamper_with_any(&self, statement: &'static str) {
         self.database.tamper(statement).await;
+    }
+
+    /// How much memory its server holds, in KiB: now, and at most so far.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        self.server.as_ref().expect("an open shop").memory()
     }
 
     pub(crate) fn path(&self) -> &Path {

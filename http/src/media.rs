@@ -1,0 +1,263 @@
+//! Uploaded images: reading them out of a form, keeping them, serving them below `/media/` (contract: Catalogue).
+//!
+//! A handler takes an image through four steps, each with its own refusal:
+//!
+//! ```text
+//! let mut fields = extract::form(req, api).await?;                  // 413, 415, 400: the body, read with a limit
+//! let image = api.media.read(&mut fields, "image").await?;          // a message about the field, or 503: decoded
+//! fields.finish()?;                                                 // 400, every bad field at once
+//! let done = api.media.keep(image, |name| write(name)).await?;      // 503: on disk, then named by the row
+//! ```
+//!
+//! A file is on disk before a row names it, and removed after none does; which files there are the store knows
+//! (`souk_store::media`). So a crash or a full disk leaves nothing behind that is not found again: a task removes what nobody
+//! names, soon after a change and every few minutes.
+//!
+//! Memory is bounded: uploads share [`ROOM`] while they are read and wait, and are decoded on threads of their own, one each.
+
+mod picture;
+mod shelf;
+mod studio;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use salvo::fs::NamedFile;
+use salvo::http::{HeaderValue, StatusCode, header};
+use salvo::{Depot, Request, Response, Router, handler};
+use souk_store::{Db, StoreError, chain, media};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use self::picture::{NotAnImage, Picture};
+use self::shelf::Shelf;
+use self::studio::{Busy, Studio};
+use crate::error::ApiError;
+use crate::extract::api;
+use crate::fields::Fields;
+
+#[expect(unused_imports, reason = "for pages that list products")]
+pub(crate) use self::shelf::small;
+
+/// The largest file.
+pub(crate) const MAX_FILE: usize = 5 * 1024 * 1024;
+
+/// How many KiB all uploads together may take that are being read or wait to be decoded.
+const ROOM: usize = 64 * 1024;
+
+/// What was uploaded is no image that is taken.
+const NOT_AN_IMAGE: &str =
+    "Upload a valid image. The file you uploaded was either not an image or a corrupted image.";
+
+/// How long a file stays that nothing names any more: other nodes may still say its name for a moment.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often files are looked for that a crash left, here or on another node.
+const SWEEP_EVERY: Duration = Duration::from_mins(5);
+
+/// Smaller files are read at once, larger ones in pieces.
+const READ_AT_ONCE: u64 = 256 * 1024;
+
+/// The routes of this file.
+pub(crate) fn routes() -> Router {
+    Router::with_path("media/{**path}").get(serve)
+}
+
+/// Makes the folder of images if it is not there, and tries whether files can be written into it.
+///
+/// # Errors
+/// What the system says.
+pub fn prepare(root: &Path) -> std::io::Result<()> {
+    shelf::prepare(root)
+}
+
+/// The content of a file as it was sent, with its share of the room.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    pub(crate) bytes: Bytes,
+    /// None for bytes that somebody else answers for.
+    pub(crate) _room: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// What a body says about an image: nothing, that there shall be none, or a new one.
+pub(crate) type Change = Option<Option<Picture>>;
+
+/// By this handle images are read, kept and let go.
+#[derive(Debug)]
+pub(crate) struct Media {
+    db: Db,
+    shelf: Shelf,
+    studio: Studio,
+    room: Arc<Semaphore>,
+    sweep: Arc<Notify>,
+    sweeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Media {
+    /// Over a folder that need not be there yet.
+    pub(crate) fn start(db: &Db, root: PathBuf) -> Self {
+        let (db, shelf, sweep) = (db.clone(), Shelf::new(root), Arc::new(Notify::new()));
+        let sweeping = sweep_for_ever(db.clone(), shelf.clone(), sweep.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "`close` ends it; between two files nothing is half done"
+        )]
+        let sweeper = Mutex::new(Some(tokio::spawn(sweeping)));
+        Self { db, shelf, studio: Studio::start(), room: Arc::new(Semaphore::new(ROOM)), sweep, sweeper }
+    }
+
+    /// Ends what runs besides the requests.
+    pub(crate) async fn close(&self) {
+        self.studio.close().await;
+        let sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sweeper) = sweeper {
+            sweeper.abort();
+            drop(sweeper.await);
+        }
+    }
+
+    /// A share of the room for so many bytes more; 503 if it is taken.
+    pub(crate) fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        self.room.clone().try_acquire_many_owned(kib).map_err(|_| ApiError::over_capacity())
+    }
+
+    /// The image in this field, decoded. A message about the field if it is none.
+    pub(crate) async fn read(&self, fields: &mut Fields, name: &'static str) -> Result<Change, ApiError> {
+        let sent = fields.image(name).nullable();
+        self.develop(sent, |message| fields.error(name, message)).await
+    }
+
+    /// What was sent as an image, decoded; `refuse` hears what is wrong with it.
+    pub(crate) async fn develop(
+        &self,
+        sent: Option<Option<Upload>>,
+        refuse: impl FnOnce(&'static str),
+    ) -> Result<Change, ApiError> {
+        let Some(Some(upload)) = sent else { return Ok(sent.map(|_| None)) };
+        match self.studio.develop(upload).await {
+            Ok(Ok(picture)) => Ok(Some(Some(picture))),
+            Ok(Err(NotAnImage)) => {
+                refuse(NOT_AN_IMAGE);
+                Ok(None)
+            }
+            Err(Busy) => Err(ApiError::over_capacity()),
+        }
+    }
+
+    /// Puts a new image on disk, does the write that names it (or no image any more), and lets go of what is not named
+    /// after it: the new file if the write was refused, the old one if it was not.
+    ///
+    /// The write gets what its row shall say: None, leave it; `Some(None)`, no image.
+    pub(crate) async fn keep<T, E, W>(
+        &self,
+        change: Change,
+        write: impl FnOnce(Option<Option<String>>) -> W,
+    ) -> Result<T, ApiError>
+    where
+        W: Future<Output = Result<T, E>>,
+        E: Into<ApiError>,
+    {
+        let name = match change {
+            Some(Some(picture)) => Some(Some(self.store(picture).await?)),
+            Some(None) => Some(None),
+            None => None,
+        };
+        let outcome = write(name.clone()).await.map_err(Into::into);
+        // Whether anything else was done is not certain, and what is not named is found in time.
+        let is_refused = outcome.as_ref().is_err_and(|error: &ApiError| error.status().is_client_error());
+        if let (true, Some(Some(name))) = (is_refused, &name)
+            && let Err(error) = media::abandon(&self.db, name).await
+        {
+            tracing::debug!(error = chain(&error), "a file is left to be found");
+        }
+        if name.is_some() {
+            self.sweep_soon();
+        }
+        outcome
+    }
+
+    /// Writes the files of an image and gives their name, which nothing names yet.
+    async fn store(&self, picture: Picture) -> Result<String, ApiError> {
+        let name = shelf::new_name(picture.extension);
+        media::begin(&self.db, &name).await?;
+        let (shelf, file) = (self.shelf.clone(), name.clone());
+        let written = tokio::task::spawn_blocking(move || shelf.write(&file, &picture)).await;
+        let error = match written {
+            Ok(Ok(())) => return Ok(name),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(error, file.name = name, "an image could not be stored");
+        // If this does not work either, it is found when it has waited too long.
+        drop(media::abandon(&self.db, &name).await);
+        self.sweep_soon();
+        Err(ApiError::unavailable("The image could not be stored. Try again later."))
+    }
+
+    /// Removes before long what nothing names any more: after whatever deletes a row that may have an image.
+    pub(crate) fn sweep_soon(&self) {
+        self.sweep.notify_one();
+    }
+}
+
+/// Removes files that nothing names, soon after somebody said so, and now and then.
+async fn sweep_for_ever(db: Db, shelf: Shelf, asked: Arc<Notify>) {
+    loop {
+        if let Err(error) = sweep(&db, &shelf).await {
+            tracing::warn!(error = chain(&error), "unused images could not be looked for");
+        }
+        if tokio::time::timeout(SWEEP_EVERY, asked.notified()).await.is_ok() {
+            tokio::time::sleep(GRACE).await;
+        }
+    }
+}
+
+async fn sweep(db: &Db, shelf: &Shelf) -> Result<(), StoreError> {
+    loop {
+        let names = media::sweepable(db).await?;
+        let mut removed = 0;
+        for name in &names {
+            let (shelf, file) = (shelf.clone(), name.clone());
+            match tokio::task::spawn_blocking(move || shelf.remove(&file)).await {
+                Ok(Ok(())) => {
+                    media::forget(db, name).await?;
+                    removed += 1;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, file.name = name, "an image could not be removed"),
+                Err(error) => tracing::warn!(%error, file.name = name, "an image could not be removed"),
+            }
+        }
+        if removed == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A file never changes under its name, so it may be kept for as long as anybody likes.
+#[handler]
+async fn serve(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<(), ApiError> {
+    let name = req.params().get("path").cloned().unwrap_or_default();
+    let media_type = shelf::media_type(&name).ok_or_else(ApiError::not_found)?;
+    let shelf = api(depot).media.shelf.clone();
+    let path = tokio::task::spawn_blocking(move || shelf.path(&name)).await.ok().flatten();
+    let file = NamedFile::builder(path.ok_or_else(ApiError::not_found)?)
+        .content_type(media_type.parse().map_err(|_| ApiError::internal())?)
+        .preload_threshold(READ_AT_ONCE)
+        .use_last_modified(false)
+        .build()
+        .await;
+    let Ok(mut file) = file else { return Err(ApiError::not_found()) };
+    file.disable_content_disposition();
+    // Conditions and ranges are the library's.
+    file.send_with_method(req.method(), req.headers(), res).await;
+    let status = res.status_code.unwrap_or(StatusCode::OK);
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        let headers = res.headers_mut();
+        headers
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
+    }
+    Ok(())
+}
