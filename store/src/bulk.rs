@@ -5,9 +5,9 @@
 //!
 //! What a statement costs beside its work is the way there and back: a round trip to Postgres, two switches between
 //! threads on SQLite, and one more for each row that comes back. So a batch asks and writes in a few calls of
-//! [`BulkConnection::look_up`] and [`BulkConnection::run_all`], which on SQLite are one text each up to 128 rows, and the
-//! rows that a look-up finds come as JSON, in one row on SQLite: a look-up's text says `{row: a, b}` where its columns
-//! stand.
+//! [`BulkConnection::look_up`] and [`BulkConnection::run_all`], which are one statement each on Postgres and one text each
+//! on SQLite, up to 128 rows there. What a look-up finds comes as JSON, in one row: its text says `{row: a, b}` where its
+//! columns stand.
 
 mod postgres;
 mod sqlite;
@@ -82,17 +82,31 @@ pub(crate) struct Bulk {
     pub(crate) columns: &'static [Kind],
     /// Ends the text on Postgres alone: how it locks rows. SQLite has one writer.
     pub(crate) lock: &'static str,
+    /// A look-up without a lock of its own that must see what was committed by the time the locks before it were had.
+    pub(crate) after_locks: bool,
 }
 
 /// A statement that locks nothing, or nothing that needs an order.
 pub(crate) const fn bulk(text: &'static str, columns: &'static [Kind]) -> Bulk {
-    Bulk { text, columns, lock: "" }
+    Bulk { text, columns, lock: "", after_locks: false }
 }
 
 /// A statement with its rows; without any it is left out.
 pub(crate) type Job = (&'static Bulk, Vec<Column>);
 
 impl Bulk {
+    /// The same, ended like this on Postgres.
+    pub(crate) const fn ending(mut self, lock: &'static str) -> Self {
+        self.lock = lock;
+        self
+    }
+
+    /// The same, seeing what was committed by the time the locks before it were had.
+    pub(crate) const fn after_locks(mut self) -> Self {
+        self.after_locks = true;
+        self
+    }
+
     /// The text with `rows` in the place of `{rows}`, and a look-up's columns between the two halves of `row`.
     fn expand(&self, rows: &str, row: [&str; 2]) -> String {
         let text = self.text.replace("{rows}", rows);
@@ -150,21 +164,21 @@ pub(crate) trait BulkConnection: Send {
         columns: &[Column],
     ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
 
-    /// Runs one after the other for their effect.
+    /// Runs all for their effect. They must not need each other's: on Postgres none sees what another does.
     fn run_all(&mut self, jobs: Vec<Job>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Asks one after the other; an answer for each, in their order.
-    fn look_up<const JOBS: usize>(
+    /// Asks and locks one after the other, and takes ids for new rows; an answer for each, in their order.
+    ///
+    /// The ids rise, and no row has or will have them. Whoever needs fewer leaves a gap.
+    fn look_up<const JOBS: usize, const TABLES: usize>(
         &mut self,
         jobs: [Job; JOBS],
-    ) -> impl Future<Output = Result<[Found; JOBS], sqlx::Error>> + Send;
-
-    /// Takes ids for that many new rows of each table, rising, which no row has or will have.
-    fn take_ids<const TABLES: usize>(
-        &mut self,
-        wanted: [(&'static str, usize); TABLES],
-    ) -> impl Future<Output = Result<[Vec<i64>; TABLES], sqlx::Error>> + Send;
+        ids: [NewIds; TABLES],
+    ) -> impl Future<Output = Result<([Found; JOBS], [Vec<i64>; TABLES]), sqlx::Error>> + Send;
 }
+
+/// For how many new rows of which table ids are wanted.
+pub(crate) type NewIds = (&'static str, usize);
 
 #[cfg(test)]
 mod tests {
@@ -172,37 +186,31 @@ mod tests {
 
     #[test]
     fn one_text_serves_both_engines() {
-        let bulk = Bulk {
-            text: "update t set a = v.column2 from {rows} where t.id = v.column1",
-            columns: &[Kind::Int, Kind::Text],
-            lock: "",
-        };
+        let bulk =
+            bulk("update t set a = v.column2 from {rows} where t.id = v.column1", &[Kind::Int, Kind::Text]);
         assert_eq!(
             bulk.sqlite_text(2),
             "update t set a = v.column2 from (select * from (values (?,?),(?,?)) where column1 is not null) as v \
              where t.id = v.column1"
         );
         assert_eq!(
-            bulk.postgres_text(),
+            bulk.postgres_text(1),
             "update t set a = v.column2 from unnest($1::bigint[],$2::text[]) as v(column1,column2) where t.id = v.column1"
         );
     }
 
     #[test]
     fn what_a_look_up_finds_comes_as_json_from_both_engines() {
-        let bulk = Bulk {
-            text: "select {row: t.id, t.a} from {rows} join t on t.id = v.column1",
-            columns: &[Kind::Int],
-            lock: " for update of t",
-        };
+        let bulk = bulk("select {row: t.id, t.a} from {rows} join t on t.id = v.column1", &[Kind::Int])
+            .ending(" for update of t");
         assert_eq!(
             bulk.sqlite_text(1),
             "select json_group_array(json_array(t.id, t.a)) \
              from (select * from (values (?)) where column1 is not null) as v join t on t.id = v.column1"
         );
         assert_eq!(
-            bulk.postgres_text(),
-            "select json_build_array(t.id, t.a)::text from unnest($1::bigint[]) as v(column1) \
+            bulk.postgres_text(3),
+            "select json_build_array(t.id, t.a) as found from unnest($3::bigint[]) as v(column1) \
              join t on t.id = v.column1 for update of t"
         );
         let found = Found(vec!["[[1,\"a\"],[2,null]]".to_owned(), "[]".to_owned(), "[[3,\"c\"]]".to_owned()]);

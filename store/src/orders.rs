@@ -1,6 +1,6 @@
 //! Orders as they are read. They are placed and moved on by the ledger alone.
 
-use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::db::{Db, StoreError, read, read_together, statements};
 use crate::model::{Money, Order, OrderId, OrderItem, OrderStatus, StatusChange, Timestamp, UserId};
 
@@ -59,24 +59,21 @@ statements! {
 }
 
 /// The line items of many orders; of a deleted product the id is none.
-const ITEMS: Bulk = Bulk {
-    text: "select i.id, i.order_id, p.id as product_id, i.product_name, i.sku, i.price, i.quantity from {rows} \
-           join order_items i on i.order_id = v.column1 left join products p on p.id = i.product_id order by i.id",
-    columns: &[Kind::Int],
-    lock: "",
-};
+const ITEMS: Bulk = bulk(
+    "select i.id, i.order_id, p.id as product_id, i.product_name, i.sku, i.price, i.quantity from {rows} \
+     join order_items i on i.order_id = v.column1 left join products p on p.id = i.product_id order by i.id",
+    &[Kind::Int],
+);
 /// The same with the id that the product had, whether it is there or not.
-const ITEMS_AS_PLACED: Bulk = Bulk {
-    text: "select i.id, i.order_id, i.product_id, i.product_name, i.sku, i.price, i.quantity from {rows} \
-           join order_items i on i.order_id = v.column1 order by i.id",
-    columns: &[Kind::Int],
-    lock: "",
-};
-const STEPS: Bulk = Bulk {
-    text: "select s.order_id, s.status, s.at from {rows} join order_steps s on s.order_id = v.column1 order by s.at",
-    columns: &[Kind::Int],
-    lock: "",
-};
+const ITEMS_AS_PLACED: Bulk = bulk(
+    "select i.id, i.order_id, i.product_id, i.product_name, i.sku, i.price, i.quantity from {rows} \
+     join order_items i on i.order_id = v.column1 order by i.id",
+    &[Kind::Int],
+);
+const STEPS: Bulk = bulk(
+    "select s.order_id, s.status, s.at from {rows} join order_steps s on s.order_id = v.column1 order by s.at",
+    &[Kind::Int],
+);
 
 /// Every statement over many rows of this file, for the test that prepares them.
 #[cfg(test)]

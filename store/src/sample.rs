@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::catalogue::search_text;
 use crate::db::{Db, StoreError, read_together, transaction};
 use crate::model::{CategoryId, Money, ProductId, Timestamp, UserId, fold};
@@ -52,48 +52,39 @@ pub struct SampleUser {
     pub date_joined: Timestamp,
 }
 
-const INSERT_CATEGORIES: Bulk = Bulk {
-    text: "insert into categories (name, name_folded, description, created_at, updated_at) \
-           select v.column1, v.column2, v.column3, v.column4, v.column4 from {rows} where true \
-           on conflict (name_folded) do nothing",
-    columns: &[Text, Text, Text, Time],
-    lock: "",
-};
-const FIND_CATEGORIES: Bulk = Bulk {
-    text: "select c.id, c.name_folded from {rows} join categories c on c.name_folded = v.column1",
-    columns: &[Text],
-    // They must not be deleted before the products that name them are stored.
-    lock: " for share of c",
-};
-const INSERT_PRODUCTS: Bulk = Bulk {
-    text: "insert into products (name, name_folded, description, price, stock, category_id, sku, featured, is_active, \
-           search_text, created_at, updated_at) \
-           select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 = 1, \
-           v.column9 = 1, v.column10, v.column11, v.column11 from {rows} where true \
-           on conflict (sku) do nothing returning id, stock, created_at",
-    columns: &[Text, Text, Text, Int, Int, Int, Text, Int, Int, Text, Time],
-    lock: "",
-};
-const INSERT_MOVEMENTS: Bulk = Bulk {
-    text: "insert into stock_movements (product_id, kind, change, level, created_at) \
-           select v.column1, 'initial', v.column2, v.column2, v.column3 from {rows}",
-    columns: &[Int, Int, Time],
-    lock: "",
-};
-const FIND_USERS: Bulk = Bulk {
-    text: "select u.email_folded, u.id from {rows} join users u on u.email_folded = v.column1",
-    columns: &[Text],
-    lock: "",
-};
+const INSERT_CATEGORIES: Bulk = bulk(
+    "insert into categories (name, name_folded, description, created_at, updated_at) \
+     select v.column1, v.column2, v.column3, v.column4, v.column4 from {rows} where true \
+     on conflict (name_folded) do nothing",
+    &[Text, Text, Text, Time],
+);
+/// They must not be deleted before the products that name them are stored.
+const FIND_CATEGORIES: Bulk =
+    bulk("select c.id, c.name_folded from {rows} join categories c on c.name_folded = v.column1", &[Text])
+        .ending(" for share of c");
+const INSERT_PRODUCTS: Bulk = bulk(
+    "insert into products (name, name_folded, description, price, stock, category_id, sku, featured, is_active, \
+     search_text, created_at, updated_at) \
+     select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 = 1, \
+     v.column9 = 1, v.column10, v.column11, v.column11 from {rows} where true \
+     on conflict (sku) do nothing returning id, stock, created_at",
+    &[Text, Text, Text, Int, Int, Int, Text, Int, Int, Text, Time],
+);
+const INSERT_MOVEMENTS: Bulk = bulk(
+    "insert into stock_movements (product_id, kind, change, level, created_at) \
+     select v.column1, 'initial', v.column2, v.column2, v.column3 from {rows}",
+    &[Int, Int, Time],
+);
+const FIND_USERS: Bulk =
+    bulk("select u.email_folded, u.id from {rows} join users u on u.email_folded = v.column1", &[Text]);
 /// A username that somebody else has leaves the account out.
-const INSERT_USERS: Bulk = Bulk {
-    text: "insert into users (email, email_folded, username, username_folded, password_hash, first_name, last_name, \
-           phone, address, date_joined) \
-           select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, \
-           v.column10 from {rows} where true on conflict do nothing",
-    columns: &[Text, Text, Text, Text, Text, Text, Text, Text, Text, Time],
-    lock: "",
-};
+const INSERT_USERS: Bulk = bulk(
+    "insert into users (email, email_folded, username, username_folded, password_hash, first_name, last_name, \
+     phone, address, date_joined) \
+     select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, \
+     v.column10 from {rows} where true on conflict do nothing",
+    &[Text, Text, Text, Text, Text, Text, Text, Text, Text, Time],
+);
 
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]

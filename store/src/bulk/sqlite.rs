@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, Sqlite, SqliteConnection};
 
-use super::{Bulk, BulkConnection, Column, Found, FromAnyRow, Job};
+use super::{Bulk, BulkConnection, Column, Found, FromAnyRow, Job, NewIds};
 
 /// The most rows of one statement; with a dozen columns still far from SQLite's limit of 32,766 values.
 const MOST_ROWS: usize = 512;
@@ -154,9 +154,24 @@ impl BulkConnection for SqliteConnection {
         Ok(())
     }
 
-    async fn look_up<const JOBS: usize>(&mut self, jobs: [Job; JOBS]) -> Result<[Found; JOBS], sqlx::Error> {
+    async fn look_up<const JOBS: usize, const TABLES: usize>(
+        &mut self,
+        jobs: [Job; JOBS],
+        ids: [NewIds; TABLES],
+    ) -> Result<([Found; JOBS], [Vec<i64>; TABLES]), sqlx::Error> {
+        let (mut scripts, owners) = scripts(jobs.into())?;
+        if ids.iter().any(|(_, count)| *count > 0) {
+            // Nobody else writes until this transaction ends, and rows that are stored with an id move the sequence on.
+            let last =
+                |(table, _)| format!("coalesce((select seq from sqlite_sequence where name = '{table}'), 0)");
+            let text = format!("select json_array({})", ids.map(last).join(", "));
+            match scripts.last_mut() {
+                Some(script) => script.text = [script.text.as_str(), text.as_str()].join(";"),
+                None => scripts.push(Script { text, ..Script::default() }),
+            }
+        }
         let mut found = [const { Found(Vec::new()) }; JOBS];
-        let (scripts, owners) = scripts(jobs.into())?;
+        let mut last_ids = Found(Vec::new());
         let mut owners = owners.into_iter();
         for script in scripts {
             let texts: Vec<(String,)> =
@@ -164,36 +179,26 @@ impl BulkConnection for SqliteConnection {
                     .fetch_all(&mut *self)
                     .await?;
             // Each statement gives one row.
-            for ((text,), job) in texts.into_iter().zip(&mut owners) {
-                found[job].0.push(text);
+            for (text,) in texts {
+                match owners.next() {
+                    Some(job) => found[job].0.push(text),
+                    None => last_ids.0.push(format!("[{text}]")),
+                }
             }
         }
-        Ok(found)
-    }
-
-    async fn take_ids<const TABLES: usize>(
-        &mut self,
-        wanted: [(&'static str, usize); TABLES],
-    ) -> Result<[Vec<i64>; TABLES], sqlx::Error> {
-        // Nobody else writes until this transaction ends, and rows that are stored with an id move the sequence on.
-        let last =
-            |(table, _)| format!("coalesce((select seq from sqlite_sequence where name = '{table}'), 0)");
-        let text = format!("select json_array({})", wanted.map(last).join(", "));
-        let (last,): (String,) = sqlx::query_as(AssertSqlSafe(text)).fetch_one(&mut *self).await?;
-        let last: Vec<i64> =
-            serde_json::from_str(&last).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let mut last = last.into_iter();
-        Ok(wanted.map(|(_, count)| {
+        let mut last = last_ids.rows::<Vec<i64>>()?.into_iter().flatten();
+        let ids = ids.map(|(_, count)| {
             let before = last.next().unwrap_or_default();
             (before + 1..).take(count).collect()
-        }))
+        });
+        Ok((found, ids))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bulk::Kind;
+    use crate::bulk::{Kind, bulk};
 
     #[test]
     fn rows_are_cut_without_gap_or_overlap() {
@@ -208,8 +213,8 @@ mod tests {
         }
     }
 
-    const FIRST: Bulk = Bulk { text: "first {rows}", columns: &[Kind::Int], lock: "" };
-    const SECOND: Bulk = Bulk { text: "second {rows}", columns: &[Kind::Int, Kind::Text], lock: "" };
+    const FIRST: Bulk = bulk("first {rows}", &[Kind::Int]);
+    const SECOND: Bulk = bulk("second {rows}", &[Kind::Int, Kind::Text]);
 
     fn jobs(first: i64, second: i64) -> Vec<Job> {
         vec![

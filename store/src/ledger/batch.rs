@@ -56,6 +56,9 @@ pub(super) struct Books {
     /// The last number given to an event of a user; a user without events is not among them.
     pub(super) last_events: HashMap<UserId, i64>,
     pub(super) taken_keys: HashMap<(UserId, String), TakenKey>,
+    /// As many as there are orders to place, and lines of them; those that are refused leave theirs unused.
+    pub(super) new_order_ids: Vec<i64>,
+    pub(super) new_item_ids: Vec<i64>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) placed: Vec<OrderDraft>,
     pub(super) cart_edits: Vec<(usize, EditCart)>,

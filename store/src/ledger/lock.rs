@@ -14,41 +14,39 @@ use super::{Done, FirstAnswer, Outcome, PlaceOrder, Refusal, Work};
 
 use Kind::{Bytes, Int, Text, Time};
 
-const LOCK_CARTS: Bulk = Bulk {
-    text: "select {row: c.id, c.version} from {rows} join carts c on c.id = v.column1",
-    columns: &[Int],
-    lock: " order by c.id for no key update of c",
-};
-const LOCK_ORDERS: Bulk = Bulk {
-    text: "select {row: o.id, o.user_id, o.status, o.total} from {rows} join orders o on o.id = v.column1",
-    columns: &[Int],
-    lock: " order by o.id for no key update of o",
-};
+const LOCK_CARTS: Bulk =
+    bulk("select {row: c.id, c.version} from {rows} join carts c on c.id = v.column1", &[Int])
+        .ending(" order by c.id for no key update of c");
+const LOCK_ORDERS: Bulk = bulk(
+    "select {row: o.id, o.user_id, o.status, o.total} from {rows} join orders o on o.id = v.column1",
+    &[Int],
+)
+.ending(" order by o.id for no key update of o");
 const ITEMS_OF_ORDERS: Bulk = bulk(
     "select {row: i.order_id, i.product_id, i.quantity} from {rows} join order_items i on i.order_id = v.column1",
     &[Int],
 );
-const LOCK_PRODUCTS: Bulk = Bulk {
-    text: "select {row: p.id, p.name, p.sku, p.price, p.stock, p.version, case when p.is_active then 1 else 0 end} \
-           from {rows} join products p on p.id = v.column1",
-    columns: &[Int],
-    lock: " order by p.id for no key update of p",
-};
+const LOCK_PRODUCTS: Bulk = bulk(
+    "select {row: p.id, p.name, p.sku, p.price, p.stock, p.version, case when p.is_active then 1 else 0 end} \
+     from {rows} join products p on p.id = v.column1",
+    &[Int],
+)
+.ending(" order by p.id for no key update of p");
 /// How far the numbers of these users' events have come. Of a user without a row only the first order makes events, and
 /// his cart is locked.
-const LOCK_INBOXES: Bulk = Bulk {
-    text: "select {row: i.user_id, i.last_event_id} from {rows} join inboxes i on i.user_id = v.column1",
-    columns: &[Int],
-    lock: " order by i.user_id for no key update of i",
-};
+const LOCK_INBOXES: Bulk = bulk(
+    "select {row: i.user_id, i.last_event_id} from {rows} join inboxes i on i.user_id = v.column1",
+    &[Int],
+)
+.ending(" order by i.user_id for no key update of i");
 /// Those of these keys that were used within their life, and whether with this digest. They need no lock: a key is its
 /// user's, and his cart is locked.
 const TAKEN_KEYS: Bulk = bulk(
-    "select {row: k.user_id, k.key, case when k.fingerprint = v.column3 then 1 else 0 end, k.order_id, k.refusal} \
+"select {row: k.user_id, k.key, case when k.fingerprint = v.column3 then 1 else 0 end, k.order_id, k.refusal} \
      from {rows} join idempotency_keys k \
      on k.user_id = v.column1 and k.key = v.column2 and k.expires_at > v.column4",
-    &[Int, Text, Bytes, Time],
-);
+&[Int, Text, Bytes, Time],
+).after_locks();
 
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]
@@ -155,18 +153,20 @@ pub(super) async fn open<C: BulkConnection>(
     let mut orders = HashMap::new();
     let mut order_lines: HashMap<OrderId, Vec<(ProductId, i64)>> = HashMap::new();
     let lock_carts: Job = (&LOCK_CARTS, vec![Column::ints(cart_ids)]);
-    let (carts, products, inboxes, keys);
+    let new_items = placed(works).map(|order| order.lines.len()).sum();
+    let new_ids = [("orders", placed(works).count()), ("order_items", new_items)];
+    let (carts, products, inboxes, keys, new_order_ids, new_item_ids);
     if order_ids.is_empty() {
         let [for_products, for_inboxes, for_keys] = jobs_of(works, &order_lines, &orders, now);
-        [carts, products, inboxes, keys] =
-            tx.look_up([lock_carts, for_products, for_inboxes, for_keys]).await?;
+        ([carts, products, inboxes, keys], [new_order_ids, new_item_ids]) =
+            tx.look_up([lock_carts, for_products, for_inboxes, for_keys], new_ids).await?;
     } else {
         // What products, and whose inbox, an order's step touches is known only when it is locked.
         let order_ids = Column::ints(order_ids);
         let lock_orders: Job = (&LOCK_ORDERS, vec![order_ids.clone()]);
         let (locked, items);
-        [carts, locked, items] =
-            tx.look_up([lock_carts, lock_orders, (&ITEMS_OF_ORDERS, vec![order_ids])]).await?;
+        ([carts, locked, items], []) =
+            tx.look_up([lock_carts, lock_orders, (&ITEMS_OF_ORDERS, vec![order_ids])], []).await?;
         for (id, user, status, total) in locked.rows::<(i64, i64, String, i64)>()? {
             let status = status.parse().map_err(|()| corrupt("an order's status", &status))?;
             let order = OpenOrder { id: OrderId(id), user_id: UserId(user), status, total: Money(total) };
@@ -175,7 +175,8 @@ pub(super) async fn open<C: BulkConnection>(
         for (order, product, quantity) in items.rows::<(i64, i64, i64)>()? {
             order_lines.entry(OrderId(order)).or_default().push((ProductId(product), quantity));
         }
-        [products, inboxes, keys] = tx.look_up(jobs_of(works, &order_lines, &orders, now)).await?;
+        ([products, inboxes, keys], [new_order_ids, new_item_ids]) =
+            tx.look_up(jobs_of(works, &order_lines, &orders, now), new_ids).await?;
     }
     let versions = carts.rows::<(i64, i64)>()?.into_iter();
     let last_events = inboxes.rows::<(i64, i64)>()?.into_iter();
@@ -187,6 +188,8 @@ pub(super) async fn open<C: BulkConnection>(
         shelves: products.rows()?.into_iter().map(Shelf::from_row).collect(),
         last_events: last_events.map(|(user, last)| (UserId(user), last)).collect(),
         taken_keys: keys.rows()?.into_iter().map(TakenKey::from_row).collect(),
+        new_order_ids,
+        new_item_ids,
         outcomes: works.iter().map(|_| None).collect(),
         placed: Vec::new(),
         cart_edits: Vec::new(),

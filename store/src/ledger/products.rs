@@ -1,37 +1,34 @@
 //! What admins do to products, on rows that the batch has locked. These are rare, so a statement each is fine.
 
-use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::catalogue::{product_columns, search_text};
 use crate::db::StoreError;
 use crate::model::{CategoryId, Product, ProductId, Timestamp, fold};
 
 use super::{NewProduct, ProductChange, Refusal};
 
-pub(super) const FIND: Bulk = Bulk {
-    text: concat!(
+pub(super) const FIND: Bulk = bulk(
+    concat!(
         "select ",
         product_columns!(),
         " from {rows} join products p on p.id = v.column1 join categories c on c.id = p.category_id"
     ),
-    columns: &[Kind::Int],
-    lock: "",
-};
+    &[Kind::Int],
+);
 
-pub(super) const CATEGORY_NAME: Bulk = Bulk {
-    text: "select c.name from {rows} join categories c on c.id = v.column1",
-    columns: &[Kind::Int],
-    // It must not be deleted before the product that names it is stored.
-    lock: " for share of c",
-};
+/// It must not be deleted before the product that names it is stored.
+pub(super) const CATEGORY_NAME: Bulk =
+    bulk("select c.name from {rows} join categories c on c.id = v.column1", &[Kind::Int])
+        .ending(" for share of c");
 
 /// A product without a SKU gets a passing one that nobody else can have, until its id is known.
-pub(super) const INSERT: Bulk = Bulk {
-    text: "insert into products (name, name_folded, description, price, stock, category_id, sku, featured, is_active, \
-           image, search_text, created_at, updated_at) \
-           select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 = 1, \
-           v.column9 = 1, v.column10, v.column11, v.column12, v.column12 from {rows} where true \
-           on conflict (sku) do nothing returning id",
-    columns: &[
+pub(super) const INSERT: Bulk = bulk(
+    "insert into products (name, name_folded, description, price, stock, category_id, sku, featured, is_active, \
+     image, search_text, created_at, updated_at) \
+     select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 = 1, \
+     v.column9 = 1, v.column10, v.column11, v.column12, v.column12 from {rows} where true \
+     on conflict (sku) do nothing returning id",
+    &[
         Kind::Text,
         Kind::Text,
         Kind::Text,
@@ -45,23 +42,21 @@ pub(super) const INSERT: Bulk = Bulk {
         Kind::Text,
         Kind::Time,
     ],
-    lock: "",
-};
+);
 
-pub(super) const SET_SKU: Bulk = Bulk {
-    text: "update products set sku = v.column2 from {rows} where products.id = v.column1 \
-           and not exists (select 1 from products other where other.sku = v.column2)",
-    columns: &[Kind::Int, Kind::Text],
-    lock: "",
-};
+pub(super) const SET_SKU: Bulk = bulk(
+    "update products set sku = v.column2 from {rows} where products.id = v.column1 \
+     and not exists (select 1 from products other where other.sku = v.column2)",
+    &[Kind::Int, Kind::Text],
+);
 
-pub(super) const UPDATE: Bulk = Bulk {
-    text: "update products set name = v.column2, name_folded = v.column3, description = v.column4, price = v.column5, \
-           category_id = v.column6, sku = v.column7, featured = v.column8 = 1, is_active = v.column9 = 1, \
-           image = v.column10, search_text = v.column11, \
-           updated_at = v.column12 from {rows} where products.id = v.column1 and not exists \
-           (select 1 from products other where other.sku = v.column7 and other.id <> v.column1)",
-    columns: &[
+pub(super) const UPDATE: Bulk = bulk(
+    "update products set name = v.column2, name_folded = v.column3, description = v.column4, price = v.column5, \
+     category_id = v.column6, sku = v.column7, featured = v.column8 = 1, is_active = v.column9 = 1, \
+     image = v.column10, search_text = v.column11, \
+     updated_at = v.column12 from {rows} where products.id = v.column1 and not exists \
+     (select 1 from products other where other.sku = v.column7 and other.id <> v.column1)",
+    &[
         Kind::Int,
         Kind::Text,
         Kind::Text,
@@ -75,15 +70,11 @@ pub(super) const UPDATE: Bulk = Bulk {
         Kind::Text,
         Kind::Time,
     ],
-    lock: "",
-};
+);
 
 /// The product leaves all carts with it.
-pub(super) const DELETE: Bulk = Bulk {
-    text: "delete from products where id in (select v.column1 from {rows})",
-    columns: &[Kind::Int],
-    lock: "",
-};
+pub(super) const DELETE: Bulk =
+    bulk("delete from products where id in (select v.column1 from {rows})", &[Kind::Int]);
 
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Books {
         id: Uuid,
         works: &[Work],
     ) -> Result<Batch, StoreError> {
-        self.number_orders(tx).await?;
+        self.number_orders();
         let mut jobs = Vec::new();
         self.write_levels(&mut jobs);
         self.write_orders(&mut jobs);
@@ -141,21 +141,15 @@ impl Books {
     }
 
     /// Gives the new orders and their items the ids that they will be stored with.
-    async fn number_orders<C: BulkConnection>(&mut self, tx: &mut C) -> Result<(), StoreError> {
-        if self.placed.is_empty() {
-            return Ok(());
-        }
-        let items = self.placed.iter().map(|draft| draft.order.items.len()).sum();
-        let [orders, items] = tx.take_ids([("orders", self.placed.len()), ("order_items", items)]).await?;
-        let mut items = items.into_iter();
-        for (draft, id) in self.placed.iter_mut().zip(orders) {
-            draft.order.id = OrderId(id);
+    fn number_orders(&mut self) {
+        let mut items = self.new_item_ids.iter().copied();
+        for (draft, id) in self.placed.iter_mut().zip(&self.new_order_ids) {
+            draft.order.id = OrderId(*id);
             for (item, id) in draft.order.items.iter_mut().zip(&mut items) {
                 item.order_id = draft.order.id;
                 item.id = OrderItemId(id);
             }
         }
-        Ok(())
     }
 
     fn write_levels(&mut self, jobs: &mut Vec<Job>) {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::bulk::{Bulk, BulkConnection, Column, Kind};
+use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::db::{Db, StoreError, read, statements, transaction};
 use crate::ledger::PlaceOrder;
 use crate::model::{
@@ -17,7 +17,7 @@ use Kind::{Int, Time};
 
 statements! {
     TAKE: "update products set stock = stock - $2, version = version + 1 \
-           where id = $1 and is_active and stock >= $2 returning name, sku, price, stock";
+     where id = $1 and is_active and stock >= $2 returning name, sku, price, stock";
     TAKE_CART: "update carts set version = version + 1, updated_at = $3 where id = $1 and version = $2";
     EMPTY_CART: "delete from cart_items where cart_id = $1";
     INSERT_ORDER: "insert into orders (user_id, status, total, shipping_address, phone, notes, created_at, updated_at) \
@@ -33,18 +33,16 @@ statements! {
     ORDERS: "select id from orders";
 }
 
-const OPEN_CARTS: Bulk = Bulk {
-    text: "insert into carts (user_id, updated_at) select v.column1, v.column2 from {rows} where true \
-           on conflict (user_id) do update set version = carts.version + 1 returning user_id, id, version",
-    columns: &[Int, Time],
-    lock: "",
-};
-const FILL_CARTS: Bulk = Bulk {
-    text: "insert into cart_items (cart_id, product_id, quantity) select v.column1, v.column2, v.column3 from {rows} \
-           where true on conflict (cart_id, product_id) do update set quantity = excluded.quantity",
-    columns: &[Int, Int, Int],
-    lock: "",
-};
+const OPEN_CARTS: Bulk = bulk(
+    "insert into carts (user_id, updated_at) select v.column1, v.column2 from {rows} where true \
+     on conflict (user_id) do update set version = carts.version + 1 returning user_id, id, version",
+    &[Int, Time],
+);
+const FILL_CARTS: Bulk = bulk(
+    "insert into cart_items (cart_id, product_id, quantity) select v.column1, v.column2, v.column3 from {rows} \
+     where true on conflict (cart_id, product_id) do update set quantity = excluded.quantity",
+    &[Int, Int, Int],
+);
 
 /// Every statement over many rows of this file, for the test that prepares them.
 #[cfg(test)]
