@@ -338,7 +338,7 @@ pub async fn commit(db: &Db, id: Uuid, works: &[Work]) -> Result<Batch, CommitEr
     }
     match db {
         Db::Sqlite(pools) => run!(pools.writer.begin_with("begin immediate"), None),
-        Db::Postgres(pool) => run!(pool.begin(), pool.work_within()),
+        Db::Postgres(pool) => run!(pool.begin_batch(), pool.work_within()),
     }
 }
 

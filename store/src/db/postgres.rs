@@ -7,7 +7,6 @@
 //! out of time or went away half-way is closed, which makes the server roll back; and when one was lost, all that were
 //! open by then are replaced before they are used again, so that a server's restart costs a node a few refusals.
 
-use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +16,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, TryStreamExt};
 use futures_util::{FutureExt, TryFutureExt};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{
     PgConnectOptions, PgPool, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo,
 };
@@ -27,6 +25,11 @@ use sqlx::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{ACQUIRE_TIMEOUT, PoolUse, StoreError};
+
+mod loan;
+
+pub(crate) use loan::PostgresTransaction;
+use loan::{Aside, Loan};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -40,6 +43,8 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(1);
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// A connection that nobody used for this long shows that it lives before it is used.
 const UNTESTED: Duration = Duration::from_secs(1);
+/// How old a connection gets: what a server remembers for one grows.
+const LIFETIME: Duration = Duration::from_mins(10);
 /// How long a server may take to greet at the start, its own start included.
 const GREETING: Duration = Duration::from_secs(5);
 /// Postgres 15, as the server itself gives its version.
@@ -65,6 +70,7 @@ pub struct PostgresPool {
     pool: PgPool,
     health: Arc<Health>,
     usage: Use,
+    for_batches: Arc<Aside>,
 }
 
 /// When a connection was last lost: those that are older are not trusted.
@@ -108,7 +114,7 @@ impl PostgresPool {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .max_lifetime(Duration::from_mins(10))
+            .max_lifetime(LIFETIME)
             .test_before_acquire(false)
             .before_acquire(move |connection, meta| {
                 let health = Arc::clone(&known);
@@ -126,7 +132,8 @@ impl PostgresPool {
                 .boxed()
             })
             .connect_lazy_with(options);
-        Ok(Self { pool, health, usage })
+        let for_batches = Arc::new(Aside::new(pool.clone()));
+        Ok(Self { pool, health, usage, for_batches })
     }
 
     /// Migrates on a connection without time-outs of its own: a node that starts while another migrates waits for it,
@@ -159,115 +166,56 @@ impl PostgresPool {
     }
 
     pub(super) async fn close(&self) {
+        self.for_batches.close();
         self.pool.close().await;
     }
 
     pub(crate) async fn begin(&self) -> Result<PostgresTransaction, sqlx::Error> {
-        self.begin_as("begin").await
+        self.begin_on(self.borrow().await?, "begin").await
+    }
+
+    /// A transaction of a batch, whose statements join what they are given with tables by their keys alone. They are
+    /// planned once, and as loops over indexes: what statistics say of a table that was empty or small a moment ago
+    /// sends the planner through all of it.
+    pub(crate) async fn begin_batch(&self) -> Result<PostgresTransaction, sqlx::Error> {
+        let loan = match self.for_batches.take(&self.health).await {
+            Some(loan) => loan,
+            None => self.borrow().await?,
+        };
+        self.begin_on(
+            loan.keep_in(&self.for_batches),
+            "begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
+             set local enable_hashjoin = off; set local enable_mergejoin = off; set local jit = off",
+        )
+        .await
     }
 
     /// A transaction that sees one moment and may take as long as it likes.
     pub(crate) async fn snapshot(&self) -> Result<PostgresTransaction, sqlx::Error> {
-        self.begin_as(
+        self.begin_on(
+            self.borrow().await?,
             "begin transaction isolation level repeatable read read only; set local statement_timeout = 0",
         )
         .await
     }
 
-    async fn begin_as(&self, statement: &'static str) -> Result<PostgresTransaction, sqlx::Error> {
-        let mut loan = self.borrow().await?;
+    async fn begin_on(
+        &self,
+        mut loan: Loan,
+        statement: &'static str,
+    ) -> Result<PostgresTransaction, sqlx::Error> {
         let begun = in_time(self.work_within(), raw_sql(statement).execute(loan.connection())).await;
         if let Err(error) = begun {
-            loan.health.lose();
+            self.health.lose();
             return Err(error);
         }
         let commit_within = (self.usage == Use::Serving).then_some(COMMIT_WITHIN);
-        Ok(PostgresTransaction { loan, commit_within })
+        Ok(PostgresTransaction::new(loan, commit_within))
     }
 
     /// A connection, to be given back by [`Loan::end`].
     pub(crate) async fn borrow(&self) -> Result<Loan, sqlx::Error> {
-        Ok(Loan { connection: Some(self.pool.acquire().await?), health: Arc::clone(&self.health) })
-    }
-}
-
-/// A connection on loan: closed when this is dropped, unless it was given back.
-pub(crate) struct Loan {
-    connection: Option<PoolConnection<Postgres>>,
-    health: Arc<Health>,
-}
-
-impl Loan {
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_deref_mut().expect("it is there until it is given back")
-    }
-
-    /// Gives the connection back if its conversation is at an end: after an answer, be it one of the server's errors.
-    pub(crate) fn end<T>(self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        match &outcome {
-            Ok(_) => self.give_back(),
-            Err(sqlx::Error::Database(cause)) => {
-                // It will be closed from the other side.
-                if cause.code().is_some_and(|code| code.starts_with("57P")) {
-                    self.health.lose();
-                } else {
-                    self.give_back();
-                }
-            }
-            Err(_) => self.health.lose(),
-        }
-        outcome
-    }
-
-    fn give_back(mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        // The pool asks for a sign of life first, and would wait for it for ever, holding one of its places.
-        let returned = connection.return_to_pool();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "it ends by itself, and the pool's close waits for it"
-        )]
-        drop(tokio::spawn(timeout(ACQUIRE_TIMEOUT, returned)));
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        // Without a farewell, which might not get through.
-        drop(self.connection.take().map(PoolConnection::detach));
-    }
-}
-
-/// A transaction. Dropped half-way it is rolled back by closing its connection.
-pub(crate) struct PostgresTransaction {
-    loan: Loan,
-    commit_within: Option<Duration>,
-}
-
-impl PostgresTransaction {
-    /// An error that is no answer of the server's leaves open whether it stands.
-    pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        let committed = in_time(self.commit_within, raw_sql("commit").execute(&mut *self)).await;
-        self.loan.end(committed.map(drop))
-    }
-
-    pub(crate) async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        let rolled_back = in_time(Some(SIGN_OF_LIFE), raw_sql("rollback").execute(&mut *self)).await;
-        self.loan.end(rolled_back.map(drop))
-    }
-}
-
-impl Deref for PostgresTransaction {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        self.loan.connection.as_deref().expect("it is there until it is given back")
-    }
-}
-
-impl DerefMut for PostgresTransaction {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        self.loan.connection()
+        Ok(Loan::new(self.pool.acquire().await?, Arc::clone(&self.health)))
     }
 }
 

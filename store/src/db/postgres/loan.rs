@@ -1,0 +1,195 @@
+//! A connection in use: a loan that is given back only from where its conversation is at an end, the transaction on it,
+//! and the one connection that batches keep. Only `postgres.rs` makes them; what was not given back is closed.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, PgConnection, PgPool, Postgres, raw_sql};
+use tokio::time::{Instant, timeout};
+
+use super::{ACQUIRE_TIMEOUT, CONNECTIONS, Health, LIFETIME, SIGN_OF_LIFE, UNTESTED, in_time};
+
+/// A connection on loan: closed when this is dropped, unless it was given back.
+pub(crate) struct Loan {
+    connection: Option<PoolConnection<Postgres>>,
+    since: Instant,
+    health: Arc<Health>,
+    aside: Option<Arc<Aside>>,
+}
+
+impl Loan {
+    pub(super) fn new(connection: PoolConnection<Postgres>, health: Arc<Health>) -> Self {
+        Self { connection: Some(connection), since: Instant::now(), health, aside: None }
+    }
+
+    /// The same, to be put aside for the next batch instead of back into the pool.
+    pub(super) fn keep_in(mut self, aside: &Arc<Aside>) -> Self {
+        self.aside = Some(Arc::clone(aside));
+        self
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        self.connection.as_deref_mut().expect("it is there until it is given back")
+    }
+
+    /// Gives the connection back if its conversation is at an end: after an answer, be it one of the server's errors.
+    pub(crate) fn end<T>(self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        match &outcome {
+            Ok(_) => self.give_back(),
+            Err(sqlx::Error::Database(cause)) => {
+                // It will be closed from the other side.
+                if cause.code().is_some_and(|code| code.starts_with("57P")) {
+                    self.health.lose();
+                } else {
+                    self.give_back();
+                }
+            }
+            Err(_) => self.health.lose(),
+        }
+        outcome
+    }
+
+    fn give_back(mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let surplus = match self.aside.take() {
+            Some(aside) => aside.put(Kept { connection, since: self.since, used: Instant::now() }),
+            None => Some(connection),
+        };
+        if let Some(connection) = surplus {
+            return_to_pool(connection);
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        // Without a farewell, which might not get through.
+        drop(self.connection.take().map(PoolConnection::detach));
+    }
+}
+
+/// The pool asks for a sign of life first, and would wait for it for ever, holding one of its places.
+fn return_to_pool(mut connection: PoolConnection<Postgres>) {
+    let returned = connection.return_to_pool();
+    #[expect(clippy::disallowed_methods, reason = "it ends by itself, and the pool's close waits for it")]
+    drop(tokio::spawn(timeout(ACQUIRE_TIMEOUT, returned)));
+}
+
+/// The connection of the last batch, kept out of the pool for the next one: the pool would ask it for a sign of life
+/// after each batch, and hand out another, whose process at the server has its plans and caches still to fill.
+#[derive(Debug)]
+pub(super) struct Aside {
+    pool: PgPool,
+    place: Mutex<Place>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    kept: Option<Kept>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    connection: PoolConnection<Postgres>,
+    /// When it was taken out of the pool.
+    since: Instant,
+    used: Instant,
+}
+
+impl Aside {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self { pool, place: Mutex::default() }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kept connection, if there is one that lives.
+    pub(super) async fn take(&self, health: &Arc<Health>) -> Option<Loan> {
+        let kept = self.place().kept.take()?;
+        let mut loan = Loan {
+            connection: Some(kept.connection),
+            since: kept.since,
+            health: Arc::clone(health),
+            aside: None,
+        };
+        if !health.trusts(kept.since.elapsed()) {
+            return None;
+        }
+        if kept.used.elapsed() >= UNTESTED
+            && !matches!(timeout(SIGN_OF_LIFE, loan.connection().ping()).await, Ok(Ok(())))
+        {
+            health.lose();
+            return None;
+        }
+        Some(loan)
+    }
+
+    /// Gives one that is not kept: too old, one of several batches at the same time, or one that others may wait for.
+    fn put(&self, kept: Kept) -> Option<PoolConnection<Postgres>> {
+        let mut place = self.place();
+        let others_wait = self.pool.size() >= CONNECTIONS && self.pool.num_idle() == 0;
+        if place.closed || place.kept.is_some() || others_wait || kept.since.elapsed() > LIFETIME {
+            return Some(kept.connection);
+        }
+        place.kept = Some(kept);
+        None
+    }
+
+    /// From here on nothing is kept: a pool that closes waits for all its connections.
+    pub(super) fn close(&self) {
+        let mut place = self.place();
+        place.closed = true;
+        if let Some(kept) = place.kept.take() {
+            return_to_pool(kept.connection);
+        }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(place.kept.take().map(|kept| kept.connection.detach()));
+    }
+}
+
+/// A transaction. Dropped half-way it is rolled back by closing its connection.
+pub(crate) struct PostgresTransaction {
+    loan: Loan,
+    commit_within: Option<Duration>,
+}
+
+impl PostgresTransaction {
+    pub(super) fn new(loan: Loan, commit_within: Option<Duration>) -> Self {
+        Self { loan, commit_within }
+    }
+
+    /// An error that is no answer of the server's leaves open whether it stands.
+    pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let committed = in_time(self.commit_within, raw_sql("commit").execute(&mut *self)).await;
+        self.loan.end(committed.map(drop))
+    }
+
+    pub(crate) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        let rolled_back = in_time(Some(SIGN_OF_LIFE), raw_sql("rollback").execute(&mut *self)).await;
+        self.loan.end(rolled_back.map(drop))
+    }
+}
+
+impl Deref for PostgresTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.loan.connection.as_deref().expect("it is there until it is given back")
+    }
+}
+
+impl DerefMut for PostgresTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.loan.connection()
+    }
+}
