@@ -1,9 +1,11 @@
 //! What the books promise, said with the store alone: no actor, no HTTP.
 
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use crate::bulk::Bulk;
 use crate::carts::{self, CartEdit};
-use crate::db::read;
+use crate::db::{read, transaction};
 use crate::model::{Cart, EventId, MovementKind};
 use crate::orders;
 use crate::testing::TestDb;
@@ -109,11 +111,110 @@ async fn every_statement_over_rows_is_understood_by_the_engine() {
         for rows in [1, 2] {
             let text: &'static str = match &test.db {
                 Db::Sqlite(_) => bulk.sqlite_text(rows).leak(),
-                Db::Postgres(_) => bulk.postgres_text().leak(),
+                Db::Postgres(_) => bulk.postgres_text(1).leak(),
             };
             let outcome = read!(&test.db, pool => pool.prepare(SqlStr::from_static(text)).await.map(drop));
             assert!(outcome.is_ok(), "{}: {outcome:?}", bulk.text);
         }
+    }
+}
+
+/// Counts the statements that sqlx says it ran on this thread, which on Postgres are the round trips.
+#[derive(Clone, Default)]
+struct Statements(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Statements {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn on_postgres_a_batch_takes_the_same_few_statements_whatever_its_size() {
+    let shop = Shop::open().await;
+    if !matches!(shop.test.db, Db::Postgres(_)) {
+        return;
+    }
+    let (lamp, shade) = (shop.product(10_000).await, shop.product(10_000).await);
+    // Orders with keys and of two lines, steps of orders, and edits of carts: all that shoppers and their orders ask for.
+    let run = async |size: usize| {
+        let mut works = Vec::new();
+        let mut steps = Vec::new();
+        for _ in 0..size {
+            let before = shop.buyer(lamp.id, 1).await;
+            steps.push(Work::Place(before));
+            let (user, cart) = shop.cart(&[(lamp.id, 2), (shade.id, 1)]).await;
+            let key = IdempotencyKey { key: format!("of {user}"), fingerprint: [7; 32] };
+            works.push(Work::Place(PlaceOrder { key: Some(key), ..order_of(user, &cart) }));
+            let (_, cart) = shop.cart(&[(lamp.id, 1)]).await;
+            let edit = CartEdit::Put(shade.id, 3);
+            works.push(Work::EditCart(EditCart { cart_id: cart.id, cart_version: cart.version, edit }));
+        }
+        for placed_before in commit(&shop.test.db, Uuid::new_v4(), &steps).await.unwrap().outcomes {
+            works.push(Work::Step(StepOrder {
+                order_id: placed(&placed_before).id,
+                to: OrderStatus::Cancelled,
+                owner: None,
+            }));
+        }
+        let statements = Statements::default();
+        let counting = tracing::subscriber::set_default(statements.clone());
+        let batch = commit(&shop.test.db, Uuid::new_v4(), &works).await.unwrap();
+        drop(counting);
+        assert!(batch.outcomes.iter().all(Result::is_ok), "{:?}", batch.outcomes);
+        assert_eq!(batch.outcomes.len(), 3 * size);
+        statements.0.lock().unwrap().clone()
+    };
+    let few = run(1).await;
+    assert!((4..=7).contains(&few.len()), "{few:#?}");
+    for size in [10, 100] {
+        assert_eq!(run(size).await.len(), few.len());
+    }
+}
+
+/// On Postgres triggers see to it, on SQLite foreign keys.
+#[tokio::test]
+async fn what_others_name_is_not_deleted_and_what_is_deleted_leaves_nothing_behind() {
+    let shop = Shop::open().await;
+    let db = &shop.test.db;
+    let lamp = shop.product(5).await;
+    let buyer = shop.buyer(lamp.id, 1).await;
+    let (customer, cart) = (buyer.user_id, buyer.cart_id);
+    placed(&shop.one(Work::Place(buyer)).await);
+    let delete = async |statement: &'static str, id: i64| transaction!(db, tx => { Ok(sqlx::query(statement).bind(id).execute(tx).await.map(drop)?) });
+    let count = async |statement: &'static str| {
+        let (rows,): (i64,) = read!(db, pool => sqlx::query_as(statement).fetch_one(pool).await).unwrap();
+        rows
+    };
+    let refused = delete("delete from users where id = $1", customer.0).await;
+    assert!(matches!(refused, Err(StoreError::Fault(_))), "{refused:?}");
+    delete("delete from products where id = $1", lamp.id.0).await.unwrap();
+    assert_eq!(count("select count(*) from stock_movements").await, 0);
+    assert_eq!(count("select count(*) from order_items").await, 1, "an order keeps its own copy");
+    delete("delete from orders where user_id = $1", customer.0).await.unwrap();
+    assert_eq!(count("select count(*) from order_items").await, 0);
+    assert_eq!(count("select count(*) from events").await + count("select count(*) from inboxes").await, 2);
+    delete("delete from users where id = $1", customer.0).await.unwrap();
+    for statement in [
+        "select count(*) from events",
+        "select count(*) from inboxes",
+        "select count(*) from idempotency_keys",
+        "select count(*) from carts",
+    ] {
+        assert_eq!(count(statement).await, 0, "{statement}, cart {cart}");
     }
 }
 
