@@ -108,7 +108,7 @@ async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
 /// For people, beside the log.
 fn show_links(address: SocketAddr) -> std::io::Result<()> {
     let links = format!(
-        "\n  Index of the API  http://{address}/api/\n  Products          http://{address}/api/products/\n  \
+        "\n  Administration    http://{address}/admin/\n  Index of the API  http://{address}/api/\n  Products          http://{address}/api/products/\n  \
          Notifications     ws://{address}/ws/notifications/{{user_id}}/\n  To stop           Ctrl-C\n\n"
     );
     std::io::stdout().write_all(links.as_bytes())

@@ -18,6 +18,7 @@ use souk_store::{Db, StoreError, chain};
 
 use crate::keeper::{Child, Seat};
 use crate::session::{Ended, Sessions};
+use crate::to_its_end;
 
 /// How long to wait before an account is looked at again whose row could not be read.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -90,12 +91,7 @@ impl Invalidator {
             invalidator.forget(&keys);
             outcome
         };
-        #[expect(clippy::disallowed_methods, reason = "it is awaited here, and ends with its one statement")]
-        match tokio::spawn(work).await {
-            Ok(outcome) => outcome,
-            // Nothing aborts the task, so it panicked.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        to_its_end(work).await
     }
 
     /// Waits until all that was said so far has been dealt with, then ends the actor.

@@ -91,6 +91,19 @@ impl From<StoreError> for Refused {
     }
 }
 
+/// Does something to its end even if the caller is dropped meanwhile, as handlers are whose client leaves.
+pub async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is awaited here, and ends with what its calls take at most"
+    )]
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        // Nothing aborts the task, so it panicked.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// Asks an actor and waits for its answer, at most `deadline`. The only place that sees ractor's call errors.
 async fn ask<M, T>(
     actor: Option<ActorRef<M>>,

@@ -4,6 +4,8 @@
 //! get a new one with the old still in its hand. An unknown email, a wrong password and a deactivated account get the
 //! same answer after the same time.
 
+use std::net::IpAddr;
+
 use salvo::http::StatusCode;
 use salvo::{Depot, Request, Router, handler};
 use serde::Serialize;
@@ -28,7 +30,7 @@ use crate::query::Query;
 use crate::reply::Reply;
 use crate::tokens::{BadToken, Refresh, TICKET_LIFE};
 
-const MAX_EMAIL: usize = 254;
+pub(crate) const MAX_EMAIL: usize = accounts::LONGEST_EMAIL;
 const MAX_USERNAME: usize = 150;
 const MAX_NAME: usize = 150;
 const MAX_PHONE: usize = 32;
@@ -244,7 +246,7 @@ fn is_username(text: &str) -> bool {
 }
 
 /// Reads a new password, twice, and tells what is wrong with it for this owner.
-fn new_password(fields: &mut Fields, owner: Owner<'_>) -> String {
+pub(crate) fn new_password(fields: &mut Fields, owner: Owner<'_>) -> String {
     let password = fields.text("password").untrimmed().required();
     let confirmation = fields.text("password_confirm").untrimmed().required();
     if !fields.refused("password") {
@@ -292,9 +294,25 @@ async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let email = fields.text("email").max(MAX_EMAIL).required();
     let password = fields.text("password").untrimmed().required();
     fields.finish()?;
-    let login = api.throttle.login(&email, client_address(req));
+    let begin = async |credentials| begin_login(api, &credentials).await;
+    match judge(api, &email, password, client_address(req), begin).await? {
+        Some(tokens) => Reply::ok(&tokens),
+        None => Err(ApiError::not_authenticated_because(WRONG_CREDENTIALS)),
+    }
+}
+
+/// Judges a try to log in, and counts it. What `begin` makes of the right password of an active account; None for any
+/// other, after the same time, and if `begin` gives none.
+pub(crate) async fn judge<T>(
+    api: &Api,
+    email: &str,
+    password: String,
+    address: Option<IpAddr>,
+    begin: impl AsyncFnOnce(Credentials) -> Result<Option<T>, ApiError>,
+) -> Result<Option<T>, ApiError> {
+    let login = api.throttle.login(email, address);
     api.throttle.check(login).await.map_err(ApiError::throttled)?;
-    let credentials = accounts::find_by_email(&api.db, &email).await?;
+    let credentials = accounts::find_by_email(&api.db, email).await?;
     let hash = credentials.as_ref().map(|credentials| credentials.password_hash.clone());
     let is_right = api.passwords.verify(password, hash).await?;
     // Once more: of many tries at once no more than ten may learn whether they were right.
@@ -302,13 +320,13 @@ async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     if let Some(credentials) = credentials
         && is_right
         && credentials.user.is_active
-        && let Some(tokens) = begin_login(api, &credentials).await?
+        && let Some(begun) = begin(credentials).await?
     {
         api.throttle.succeeded(login).await;
-        return Reply::ok(&tokens);
+        return Ok(Some(begun));
     }
     api.throttle.failed(login).await;
-    Err(ApiError::not_authenticated_because(WRONG_CREDENTIALS))
+    Ok(None)
 }
 
 /// The first tokens of a login; None if the account was deactivated or got another password a moment ago.
@@ -457,7 +475,7 @@ async fn change_password(req: &mut Request, depot: &mut Depot) -> Result<Reply, 
         return Err(ApiError::field("current_password", message));
     }
     let hash = api.passwords.hash(password).await?;
-    accounts::set_password(&api.db, caller.user.id, &hash).await?;
+    accounts::set_password(&api.db, caller.user.id, &hash, None).await?;
     api.throttle.succeeded(tries).await;
     Ok(Reply::no_content())
 }
@@ -500,7 +518,7 @@ async fn switch_user(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiE
     let is_admin = fields.boolean("is_admin").optional();
     fields.finish()?;
     let db = api.db.clone();
-    let write = async move { accounts::switch(&db, id, is_active, is_admin).await };
+    let write = async move { accounts::switch(&db, id, is_active, is_admin, None).await };
     match api.handles.invalidator.write(vec![Key::User(id)], write).await? {
         Switched::Done(user) => Reply::ok(&AdminUserView::of(&user, req)),
         Switched::LastAdmin => {

@@ -164,7 +164,7 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     };
     let named = |image: Option<_>| {
         let new = NewCategory { image: image.flatten(), ..new };
-        write(api, |db| async move { catalogue::create_category(&db, &new).await })
+        write(api, |db| async move { catalogue::create_category(&db, &new, None).await })
     };
     let category = api.media.keep(image, named).await?;
     Reply::created(&CategoryView::new(&base_url(req), &category))
@@ -182,7 +182,7 @@ async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     fields.finish()?;
     let named = |image| {
         let change = CategoryChange { image, ..change };
-        write(api, move |db| async move { catalogue::change_category(&db, id, &change).await })
+        write(api, move |db| async move { catalogue::change_category(&db, id, &change, None, None).await })
     };
     let category = api.media.keep(image, named).await?;
     Reply::ok(&CategoryView::new(&base_url(req), &category))
@@ -193,7 +193,7 @@ async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let api = api(depot);
     require_admin(req, api).await?;
     let id: CategoryId = extract::id(req, "category")?;
-    write(api, |db| async move { catalogue::delete_category(&db, id).await }).await?;
+    write(api, |db| async move { catalogue::delete_category(&db, id, None).await }).await?;
     api.media.sweep_soon();
     Ok(Reply::no_content())
 }
@@ -211,6 +211,7 @@ fn refusal(refusal: CategoryRefusal) -> ApiError {
     match refusal {
         CategoryRefusal::NotFound => ApiError::not_found(),
         CategoryRefusal::NameTaken => ApiError::field("name", "category with this name already exists."),
+        CategoryRefusal::Changed => ApiError::precondition_failed(),
         CategoryRefusal::NotEmpty => ApiError::conflict("This category still has products."),
     }
 }

@@ -14,6 +14,8 @@ use souk_actors::Refused;
 use souk_store::ledger::Refusal;
 use souk_store::{StoreError, chain};
 
+use crate::admin;
+
 /// Seconds after which a client may try again when the service is over capacity or its database is away.
 const RETRY_AFTER: u64 = 1;
 
@@ -225,8 +227,23 @@ impl ApiError {
         self.0.status
     }
 
-    /// Puts the answer in the place of whatever the response holds.
-    pub(crate) fn render(self, res: &mut Response) {
+    /// What it says; of bad fields, nothing.
+    pub(crate) fn detail(&self) -> &str {
+        match &self.0.body {
+            Body::Detail(body) => body.get("detail").and_then(Value::as_str).unwrap_or_default(),
+            Body::Fields(_) => "",
+        }
+    }
+
+    /// Puts the answer in the place of whatever the response holds: JSON, or on the administration site a page.
+    pub(crate) fn render(self, req: &Request, res: &mut Response) {
+        if admin::serves(req) {
+            admin::errors::render(self.0.status, self.detail(), res);
+            for (name, value) in self.0.headers {
+                res.headers_mut().insert(name, value);
+            }
+            return;
+        }
         let body = serde_json::to_vec(&self.0.body).unwrap_or_default();
         for name in [header::CONTENT_ENCODING, header::CONTENT_LENGTH, header::ETAG] {
             res.headers_mut().remove(name);
@@ -242,8 +259,8 @@ impl ApiError {
 
 #[async_trait]
 impl Writer for ApiError {
-    async fn write(self, _req: &mut Request, _depot: &mut Depot, res: &mut Response) {
-        self.render(res);
+    async fn write(self, req: &mut Request, _depot: &mut Depot, res: &mut Response) {
+        self.render(req, res);
     }
 }
 
@@ -365,6 +382,24 @@ impl FieldErrors {
             Some(nested) => nested.0.extend(errors.0),
             None => self.0.push((name.to_owned(), FieldError::Nested(errors))),
         }
+    }
+
+    /// One message that belongs to no single field.
+    pub(crate) fn of_all(message: &str) -> Self {
+        let mut errors = Self::default();
+        errors.add(Self::NON_FIELD, message);
+        errors
+    }
+
+    /// The messages about this field.
+    pub(crate) fn messages(&self, name: &str) -> &[String] {
+        self.0
+            .iter()
+            .find_map(|(known, error)| match error {
+                FieldError::Messages(messages) if known == name => Some(messages.as_slice()),
+                _ => None,
+            })
+            .unwrap_or_default()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

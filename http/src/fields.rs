@@ -199,6 +199,11 @@ impl Fields {
         self.errors.into_result()
     }
 
+    /// What was refused, for a form to show. Nothing that was read may be used unless it is empty.
+    pub(crate) fn into_errors(self) -> FieldErrors {
+        self.errors
+    }
+
     /// [`Fields::finish`] for a value of a type that has no placeholder: an id, a choice.
     pub(crate) fn finish_with<T>(self, value: Option<T>) -> Result<T, ApiError> {
         self.finish()?;

@@ -35,6 +35,11 @@ pub(crate) fn is_form(media_type: &[u8]) -> bool {
 
 /// The fields of a body that is such a form.
 pub(crate) async fn read(req: &mut Request, media: &Media) -> Result<Fields, ApiError> {
+    Ok(Fields::from_form(parts(req, media).await?))
+}
+
+/// All that such a form was sent with, in its order.
+pub(crate) async fn parts(req: &mut Request, media: &Media) -> Result<Vec<(String, Sent)>, ApiError> {
     use salvo::http::Body as _;
     let media_type = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = multra::parse_boundary(media_type.unwrap_or_default()).map_err(ApiError::not_a_form)?;
@@ -76,7 +81,11 @@ async fn skip_rest(body: &mut ReqBody, announced: u64) -> bool {
     true
 }
 
-async fn read_parts(body: &mut ReqBody, boundary: String, media: &Media) -> Result<Fields, ApiError> {
+async fn read_parts(
+    body: &mut ReqBody,
+    boundary: String,
+    media: &Media,
+) -> Result<Vec<(String, Sent)>, ApiError> {
     let body = body.filter_map(async |frame| match frame.map(|frame| frame.into_data()) {
         Ok(Ok(data)) => Some(Ok(data)),
         Ok(Err(_trailers)) => None,
@@ -108,7 +117,7 @@ async fn read_parts(body: &mut ReqBody, boundary: String, media: &Media) -> Resu
             parts.push((name, sent));
         }
     }
-    Ok(Fields::from_form(parts))
+    Ok(parts)
 }
 
 /// The content of a part, with its share of the room.

@@ -69,7 +69,7 @@ impl Handler for Front {
         );
         async {
             if let Some(wait) = self.over_the_limit(req) {
-                ApiError::throttled(wait).render(res);
+                ApiError::throttled(wait).render(req, res);
                 return;
             }
             let work = AssertUnwindSafe(ctrl.call_next(req, depot, res)).catch_unwind();
@@ -77,11 +77,11 @@ impl Handler for Front {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => {
                     tracing::error!("a handler panicked");
-                    ApiError::internal().render(res);
+                    ApiError::internal().render(req, res);
                 }
                 Err(_) => {
                     tracing::warn!("a request passed its deadline");
-                    ApiError::deadline_passed().render(res);
+                    ApiError::deadline_passed().render(req, res);
                 }
             }
             tracing::debug!(http.status = res.status_code.map(|status| status.as_u16()), "answered");
@@ -111,7 +111,7 @@ fn finish(req: &Request, res: &mut Response, request_id: HeaderValue) {
     let status = res.status_code.unwrap_or(StatusCode::OK);
     let is_error = status.is_client_error() || status.is_server_error();
     if is_error && (res.body.is_none() || res.body.is_error()) {
-        ApiError::of_status(status).render(res);
+        ApiError::of_status(status).render(req, res);
     }
     if req.method() == Method::HEAD
         && !res.headers().contains_key(header::CONTENT_LENGTH)
@@ -242,7 +242,7 @@ struct NotAllowed {
 #[async_trait]
 impl Handler for NotAllowed {
     async fn handle(&self, req: &mut Request, _depot: &mut Depot, res: &mut Response, _ctrl: &mut FlowCtrl) {
-        ApiError::method_not_allowed(req.method().as_str(), self.allow.clone()).render(res);
+        ApiError::method_not_allowed(req.method().as_str(), self.allow.clone()).render(req, res);
     }
 }
 

@@ -12,11 +12,13 @@
 //! | `page` | pages of lists with their links |
 //! | `reply`, `error` | answers that were asked for, and the others |
 //! | `rendered` | answers that are written once and sent often |
+//! | `admin` | a site of its own, beside the resources |
 //! | `hoops` | nothing: they surround every handler |
 
 #![warn(missing_docs)]
 
 pub mod accounts;
+mod admin;
 mod cart;
 mod catalogue;
 mod categories;
@@ -106,6 +108,7 @@ pub struct Api {
     pub(crate) answers: Answers,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
+    pub(crate) dashboard: admin::Dashboard,
     closing: AtomicBool,
 }
 
@@ -131,6 +134,7 @@ impl Api {
             answers: Answers::default(),
             settings,
             metrics,
+            dashboard: admin::Dashboard::default(),
             closing: AtomicBool::new(false),
         }
     }
@@ -176,6 +180,7 @@ fn routes() -> Router {
         .push(Router::with_path("auth/api").push(accounts::routes()).push(orders::own_routes()))
         .push(media::routes())
         .push(notifications::socket_route())
+        .push(admin::routes())
         .push(ops::routes())
         .push(metrics::routes())
 }

@@ -169,6 +169,14 @@ fn subprotocols(req: &Request) -> impl Iterator<Item = &str> {
 /// Whether a page of this origin may open sockets: one of this server, or one that the operator named. What is no
 /// browser sends no origin.
 fn is_welcome_origin(req: &Request, allowed: &[String]) -> bool {
+    let origin = req.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let is_named =
+        |origin: &str| allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin));
+    is_of_this_host(req) || origin.is_some_and(is_named)
+}
+
+/// Whether a request comes from a page of this server, or from what is no browser.
+pub(crate) fn is_of_this_host(req: &Request) -> bool {
     let Some(origin) = req.headers().get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     let host = req.headers().get(header::HOST).and_then(|host| host.to_str().ok());
@@ -176,7 +184,6 @@ fn is_welcome_origin(req: &Request, allowed: &[String]) -> bool {
     // The scheme does not count: behind a proxy that speaks TLS the server does not know its own.
     let own = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
     own.is_some_and(|own| host.is_some_and(|host| own.eq_ignore_ascii_case(host)))
-        || allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
 }
 
 /// Whose events the caller wants: their own, or an admin anybody's.

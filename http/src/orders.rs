@@ -214,7 +214,7 @@ async fn page_of_orders(
         .collect();
     query.finish()?;
     let page = PageQuery::of(req)?;
-    let wanted = OrderQuery { user, status, ordering };
+    let wanted = OrderQuery { user, status, ordering, ..OrderQuery::default() };
     let (orders, count) = orders::list(&api.db, &wanted, page.limit(), page.offset()).await?;
     Reply::ok(&page.page(req, count, orders.into_iter().map(OrderView::from).collect())?)
 }

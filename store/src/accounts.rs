@@ -9,8 +9,12 @@
 use chrono::NaiveDate;
 use uuid::Uuid;
 
+use crate::changes::{self, Action, Author, Draft};
 use crate::db::{Db, StoreError, read, statements, transaction};
 use crate::model::{Timestamp, User, UserId, fold};
+
+/// The most characters of an email address.
+pub const LONGEST_EMAIL: usize = 254;
 
 /// The columns of [`User`].
 macro_rules! user_columns {
@@ -85,6 +89,11 @@ statements! {
              where id = $1 and user_id = $2 and current_token = $3 and revoked_at is null \
              and exists (select 1 from users where users.id = refresh_families.user_id and users.is_active)";
     REVOKE: "update refresh_families set revoked_at = $3 where id = $1 and user_id = $2 and revoked_at is null";
+    /// For the history: how a user was before.
+    LOCK:
+        sqlite concat!("select ", user_columns!(), " from users where id = $1"),
+        postgres concat!("select ", user_columns!(), " from users where id = $1 for no key update");
+    END_ADMIN_LOGINS: "delete from admin_sessions where user_id = $1";
     REVOKE_ALL: "update refresh_families set revoked_at = $2 where user_id = $1 and revoked_at is null";
     IS_CURRENT: "select 1 from refresh_families join users on users.id = refresh_families.user_id \
                  where refresh_families.id = $1 and user_id = $2 and current_token = $3 and revoked_at is null and is_active";
@@ -329,16 +338,34 @@ pub async fn change(
     Ok(if taken.any() { Err(taken) } else { Ok(None) })
 }
 
-/// Stores the hash of a new password and kills every refresh token of the user.
+/// Stores the hash of a new password and ends every login of the user, on the administration site too. False if there
+/// is no such user. With an admin, who is noted in the history.
 ///
 /// # Errors
 /// Any [`StoreError`].
-pub async fn set_password(db: &Db, id: UserId, password_hash: &str) -> Result<(), StoreError> {
+pub async fn set_password(
+    db: &Db,
+    id: UserId,
+    password_hash: &str,
+    by: Option<&Author>,
+) -> Result<bool, StoreError> {
+    let now = Timestamp::now();
     transaction!(db, tx => {
+        let user: Option<User> = sqlx::query_as(LOCK.on(db)).bind(id).fetch_optional(&mut *tx).await?;
+        let Some(user) = user else { return Ok(false) };
         sqlx::query(SET_PASSWORD.on(db)).bind(id).bind(password_hash).execute(&mut *tx).await?;
-        sqlx::query(REVOKE_ALL.on(db)).bind(id).bind(Timestamp::now()).execute(&mut *tx).await?;
-        Ok(())
+        sqlx::query(REVOKE_ALL.on(db)).bind(id).bind(now).execute(&mut *tx).await?;
+        sqlx::query(END_ADMIN_LOGINS.on(db)).bind(id).execute(&mut *tx).await?;
+        let fields = changes::Fields::default().is("password", &"set anew");
+        changes::note(tx, by, now, noted(&user, fields)).await?;
+        Ok(true)
     })
+}
+
+/// A change of an account, for the history.
+fn noted(user: &User, fields: changes::Fields) -> Draft {
+    let label = user.email.clone();
+    Draft { kind: changes::Kind::User, object_id: user.id.0, label, action: Action::Changed, fields }
 }
 
 /// One page of the users that `filter` lets through, by id, and how many there are in all.
@@ -371,8 +398,11 @@ pub async fn list(
     Ok((users, count))
 }
 
-/// Switches an account on or off, or its rights; whoever is switched off loses all refresh tokens. The last active
-/// admin stays one, also when two admins are at it at once.
+/// Switches an account on or off, or its rights.
+///
+/// Whoever is switched off loses all refresh tokens, and whoever is no active admin any more all logins of the
+/// administration site. The last active admin stays one, also when two admins are at it at once. With an admin, who is
+/// noted in the history.
 ///
 /// # Errors
 /// Any [`StoreError`].
@@ -381,7 +411,9 @@ pub async fn switch(
     id: UserId,
     is_active: Option<bool>,
     is_admin: Option<bool>,
+    by: Option<&Author>,
 ) -> Result<Switched, StoreError> {
+    let now = Timestamp::now();
     transaction!(db, tx => {
         let admins: Vec<(UserId,)> = sqlx::query_as(ACTIVE_ADMINS.on(db)).fetch_all(&mut *tx).await?;
         let is_one = admins.iter().any(|admin| admin.0 == id);
@@ -389,6 +421,8 @@ pub async fn switch(
         if is_one && ceases && admins.len() == 1 {
             return Ok(Switched::LastAdmin);
         }
+        let before: Option<User> = sqlx::query_as(LOCK.on(db)).bind(id).fetch_optional(&mut *tx).await?;
+        let Some(before) = before else { return Ok(Switched::NotThere) };
         let user: Option<User> = sqlx::query_as(SWITCH.on(db))
             .bind(id)
             .bind(is_active)
@@ -397,8 +431,15 @@ pub async fn switch(
             .await?;
         let Some(user) = user else { return Ok(Switched::NotThere) };
         if is_active == Some(false) {
-            sqlx::query(REVOKE_ALL.on(db)).bind(id).bind(Timestamp::now()).execute(&mut *tx).await?;
+            sqlx::query(REVOKE_ALL.on(db)).bind(id).bind(now).execute(&mut *tx).await?;
         }
+        if ceases {
+            sqlx::query(END_ADMIN_LOGINS.on(db)).bind(id).execute(&mut *tx).await?;
+        }
+        let fields = changes::Fields::default()
+            .differ("is_active", &before.is_active, &user.is_active)
+            .differ("is_admin", &before.is_admin, &user.is_admin);
+        changes::note(tx, by, now, noted(&user, fields)).await?;
         Ok(Switched::Done(Box::new(user)))
     })
 }

@@ -4,6 +4,7 @@
 //! [`Key::Categories`](crate::cache::Key). Products are read here and written by the ledger alone. What an admin can get
 //! wrong (a name that is taken, a category that is not empty) is a [`CategoryRefusal`], decided by row counts.
 
+use crate::changes::{self, Action, Author, Draft};
 use crate::db::{Db, StoreError, read, statements, transaction};
 use crate::model::{Category, CategoryId, Movement, Product, ProductId, Timestamp, fold};
 use crate::search::drop_tag_characters;
@@ -53,6 +54,12 @@ statements! {
         ", (select count(*) from products p where p.category_id = c.id) as product_count \
          from categories c where c.id = $1"
     );
+    /// The same row, for who will write it.
+    LOCK_CATEGORY:
+        sqlite concat!("select ", category_columns!(), ", 0 as product_count from categories c where c.id = $1"),
+        postgres concat!(
+            "select ", category_columns!(), ", cast(0 as bigint) as product_count from categories c where c.id = $1 for no key update"
+        );
     COUNT_MOVEMENTS: "select count(*) from stock_movements where product_id = $1";
     MOVEMENTS: "select id, kind, change, level, order_id, created_at from stock_movements \
                 where product_id = $1 order by id desc limit $2 offset $3";
@@ -115,15 +122,18 @@ pub enum CategoryRefusal {
     NameTaken,
     /// It has products.
     NotEmpty,
+    /// Somebody changed it since the caller read it.
+    Changed,
 }
 
-/// Stores a new category.
+/// Stores a new category. With an admin, who is noted in the history.
 ///
 /// # Errors
 /// `NameTaken` inside `Ok`; any [`StoreError`].
 pub async fn create_category(
     db: &Db,
     new: &NewCategory,
+    by: Option<&Author>,
 ) -> Result<Result<Category, CategoryRefusal>, StoreError> {
     let name_folded = fold(&new.name);
     let now = Timestamp::now();
@@ -138,22 +148,43 @@ pub async fn create_category(
             .fetch_optional(&mut *tx)
             .await?;
         let Some((id,)) = id else { return Ok(Err(CategoryRefusal::NameTaken)) };
-        Ok(Ok(sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_one(tx).await?))
+        let category: Category = sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_one(&mut *tx).await?;
+        let fields = changes::Fields::default()
+            .is("name", &category.name)
+            .is("description", &category.description)
+            .is("is_active", &category.is_active);
+        changes::note(tx, by, now, noted(&category, Action::Created, fields)).await?;
+        Ok(Ok(category))
     })
 }
 
-/// Changes a category and gives it as it is now.
+/// A change of a category, for the history.
+fn noted(category: &Category, action: Action, fields: changes::Fields) -> Draft {
+    let label = category.name.clone();
+    Draft { kind: changes::Kind::Category, object_id: category.id.0, label, action, fields }
+}
+
+/// Changes a category and gives it as it is now; with `if_updated_at` only if it was last changed then. With an admin,
+/// who is noted in the history.
 ///
 /// # Errors
-/// `NotFound` or `NameTaken` inside `Ok`; any [`StoreError`].
+/// `NotFound`, `Changed` or `NameTaken` inside `Ok`; any [`StoreError`].
 pub async fn change_category(
     db: &Db,
     id: CategoryId,
     change: &CategoryChange,
+    if_updated_at: Option<Timestamp>,
+    by: Option<&Author>,
 ) -> Result<Result<Category, CategoryRefusal>, StoreError> {
     let name_folded = change.name.as_deref().map(fold);
     let now = Timestamp::now();
     let outcome = transaction!(db, tx => {
+        let before: Option<Category> =
+            sqlx::query_as(LOCK_CATEGORY.on(db)).bind(id).fetch_optional(&mut *tx).await?;
+        let Some(before) = before else { return Ok(Err(CategoryRefusal::NotFound)) };
+        if if_updated_at.is_some_and(|time| time != before.updated_at) {
+            return Ok(Err(CategoryRefusal::Changed));
+        }
         let changed = sqlx::query(UPDATE_CATEGORY.on(db))
             .bind(id)
             .bind(&change.name)
@@ -166,12 +197,13 @@ pub async fn change_category(
             .execute(&mut *tx)
             .await?
             .rows_affected();
-        let found: Option<Category> = sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_optional(tx).await?;
-        Ok(match found {
-            None => Err(CategoryRefusal::NotFound),
-            Some(_) if changed == 0 => Err(CategoryRefusal::NameTaken),
-            Some(category) => Ok(category),
-        })
+        if changed == 0 {
+            return Ok(Err(CategoryRefusal::NameTaken));
+        }
+        let after: Category = sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_one(&mut *tx).await?;
+        let fields = changes::Fields::of_categories(&before, &after);
+        changes::note(tx, by, now, noted(&after, Action::Changed, fields)).await?;
+        Ok(Ok(after))
     });
     match outcome {
         // On Postgres another transaction may take the name between the look and the update.
@@ -180,18 +212,26 @@ pub async fn change_category(
     }
 }
 
-/// Deletes a category that has no products.
+/// Deletes a category that has no products. With an admin, who is noted in the history.
 ///
 /// # Errors
 /// `NotFound` or `NotEmpty` inside `Ok`; any [`StoreError`].
-pub async fn delete_category(db: &Db, id: CategoryId) -> Result<Result<(), CategoryRefusal>, StoreError> {
+pub async fn delete_category(
+    db: &Db,
+    id: CategoryId,
+    by: Option<&Author>,
+) -> Result<Result<(), CategoryRefusal>, StoreError> {
     transaction!(db, tx => {
+        let found: Option<Category> =
+            sqlx::query_as(LOCK_CATEGORY.on(db)).bind(id).fetch_optional(&mut *tx).await?;
+        let Some(category) = found else { return Ok(Err(CategoryRefusal::NotFound)) };
         let deleted = sqlx::query(DELETE_CATEGORY.on(db)).bind(id).execute(&mut *tx).await?.rows_affected();
-        if deleted > 0 {
-            return Ok(Ok(()));
+        if deleted == 0 {
+            return Ok(Err(CategoryRefusal::NotEmpty));
         }
-        let found: Option<Category> = sqlx::query_as(FIND_CATEGORY.on(db)).bind(id).fetch_optional(tx).await?;
-        Ok(Err(found.map_or(CategoryRefusal::NotFound, |_| CategoryRefusal::NotEmpty)))
+        let draft = noted(&category, Action::Deleted, changes::Fields::default());
+        changes::note(tx, by, Timestamp::now(), draft).await?;
+        Ok(Ok(()))
     })
 }
 

@@ -486,6 +486,8 @@ mod tests {
         crate::ledger::STATEMENTS,
         crate::media::STATEMENTS,
         crate::orders::STATEMENTS,
+        crate::reports::STATEMENTS,
+        crate::staff::STATEMENTS,
         crate::testing::load::STATEMENTS,
     ];
 

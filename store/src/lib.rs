@@ -11,6 +11,7 @@ mod bulk;
 pub mod cache;
 pub mod carts;
 pub mod catalogue;
+pub mod changes;
 pub mod db;
 pub mod events;
 pub mod identity;
@@ -19,8 +20,10 @@ pub mod media;
 pub mod model;
 pub mod orders;
 pub mod redis;
+pub mod reports;
 pub mod sample;
 pub mod search;
+pub mod staff;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

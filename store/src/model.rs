@@ -172,6 +172,18 @@ impl Timestamp {
         Self(self.0 + chrono::TimeDelta::seconds(seconds))
     }
 
+    /// The first moment of its day, in UTC.
+    #[must_use]
+    pub fn start_of_day(self) -> Self {
+        Self::of_day(self.0.date_naive())
+    }
+
+    /// The first moment of a day, in UTC.
+    #[must_use]
+    pub fn of_day(day: NaiveDate) -> Self {
+        Self(day.and_time(chrono::NaiveTime::MIN).and_utc())
+    }
+
     /// The text that sqlx stores for it on SQLite.
     pub(crate) fn as_sqlite(self) -> String {
         self.0.to_rfc3339_opts(SecondsFormat::AutoSi, false)

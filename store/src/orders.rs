@@ -4,7 +4,7 @@ use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::db::{Db, StoreError, read, read_together, statements};
 use crate::model::{Money, Order, OrderId, OrderItem, OrderStatus, StatusChange, Timestamp, UserId};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Which orders to list, and in what order.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +13,10 @@ pub struct OrderQuery {
     pub user: Option<UserId>,
     /// In this status alone.
     pub status: Option<OrderStatus>,
+    /// Placed at this moment or later.
+    pub from: Option<Timestamp>,
+    /// Placed before this moment.
+    pub before: Option<Timestamp>,
     /// The terms of the order, the first weighing most; ties by id in the direction of the last term.
     pub ordering: Vec<Ordering>,
 }
@@ -75,9 +79,24 @@ const STEPS: Bulk = bulk(
     &[Kind::Int],
 );
 
+const STATUSES: Bulk =
+    bulk("select o.id, o.status from {rows} join orders o on o.id = v.column1", &[Kind::Int]);
+
 /// Every statement over many rows of this file, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const BULKS: &[&Bulk] = &[&ITEMS, &ITEMS_AS_PLACED, &STEPS];
+pub(crate) const BULKS: &[&Bulk] = &[&ITEMS, &ITEMS_AS_PLACED, &STEPS, &STATUSES];
+
+/// Where each of these orders stands; those that are not there are not among them.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn statuses(db: &Db, orders: &[OrderId]) -> Result<BTreeMap<OrderId, OrderStatus>, StoreError> {
+    let ids = [Column::ints(orders.iter().map(|order| order.0))];
+    let rows = read_together!(db, connection => {
+        connection.fetch_rows::<(OrderId, OrderStatus)>(&STATUSES, &ids).await
+    })?;
+    Ok(rows.into_iter().collect())
+}
 
 /// The order with this id.
 ///
@@ -116,8 +135,7 @@ pub async fn list(
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Order>, i64), StoreError> {
-    let filter = filter_text(query);
-    let filters = usize::from(query.user.is_some()) + usize::from(query.status.is_some());
+    let (filter, filters) = filter_text(query);
     let count = format!("select count(*) from orders{filter}");
     let page = format!(
         concat!("select ", columns!(), " from orders{} order by {} limit ${} offset ${}"),
@@ -135,6 +153,9 @@ pub async fn list(
             if let Some(status) = query.status {
                 bound = bound.bind(status);
             }
+            for moment in [query.from, query.before].into_iter().flatten() {
+                bound = bound.bind(moment);
+            }
             bound
         }};
     }
@@ -151,15 +172,21 @@ pub async fn list(
     Ok((complete(db, rows, &ITEMS).await?, count))
 }
 
-fn filter_text(query: &OrderQuery) -> String {
+/// The conditions, and how many values they take.
+fn filter_text(query: &OrderQuery) -> (String, usize) {
     let mut terms = Vec::new();
-    if query.user.is_some() {
-        terms.push(format!("user_id = ${}", terms.len() + 1));
+    for (is_asked, condition) in [
+        (query.user.is_some(), "user_id ="),
+        (query.status.is_some(), "status ="),
+        (query.from.is_some(), "created_at >="),
+        (query.before.is_some(), "created_at <"),
+    ] {
+        if is_asked {
+            terms.push(format!("{condition} ${}", terms.len() + 1));
+        }
     }
-    if query.status.is_some() {
-        terms.push(format!("status = ${}", terms.len() + 1));
-    }
-    if terms.is_empty() { String::new() } else { format!(" where {}", terms.join(" and ")) }
+    let text = if terms.is_empty() { String::new() } else { format!(" where {}", terms.join(" and ")) };
+    (text, terms.len())
 }
 
 fn order_text(ordering: &[Ordering]) -> String {

@@ -231,7 +231,9 @@ async fn the_demo_is_a_shop_with_goods_and_an_admin() {
     let admin = shop.anyone().signed_in_as(&email, &password).await;
     assert_eq!(admin.get("/auth/api/profile/").await.is(200)["is_admin"], true);
     assert!(shop.anyone().get("/api/products/").await.is(200).count() > 10);
-    assert!(shop.log().contains(&format!("{}/api/", shop.url())), "links\n{}", shop.log());
+    for link in ["/api/", "/admin/"] {
+        assert!(shop.log().contains(&format!("{}{link}", shop.url())), "links\n{}", shop.log());
+    }
 
     // Printed once: the second start has nothing to add.
     let (count, said) = (shop.anyone().get("/api/products/").await.is(200).count(), shop.log().len());

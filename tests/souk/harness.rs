@@ -2,6 +2,7 @@
 //! contract beyond what it takes to be let in; the rules are in the tests.
 
 mod answer;
+mod browser;
 mod database;
 mod form;
 mod nodes;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use answer::Answer;
+pub(crate) use browser::{Browser, hidden};
 pub(crate) use database::Place;
 pub(crate) use form::{Form, jpeg, png};
 pub(crate) use nodes::{Redis, ask, nodes, nodes_on, redis_of_the_run};

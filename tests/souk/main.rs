@@ -3,6 +3,8 @@
 //! the inside.
 
 mod accounts;
+mod admin;
+mod admin_orders;
 mod audit;
 mod bad_input;
 mod cart;

@@ -23,7 +23,7 @@ impl Catalogue {
             is_active: true,
             image: None,
         };
-        let category = create_category(&shop.api.db, &lights).await.unwrap().unwrap().id;
+        let category = create_category(&shop.api.db, &lights, None).await.unwrap().unwrap().id;
         Self { shop, admin, category }
     }
 
@@ -203,7 +203,7 @@ async fn filters_of_the_path_and_of_the_query_both_count() {
     catalogue.product("Lamp", json!({"featured": true})).await;
     let other =
         NewCategory { name: "Rugs".to_owned(), description: String::new(), is_active: true, image: None };
-    let other = create_category(&catalogue.shop.api.db, &other).await.unwrap().unwrap().id;
+    let other = create_category(&catalogue.shop.api.db, &other, None).await.unwrap().unwrap().id;
     let own = catalogue.category;
     catalogue.shop.api.cache.forget(&[Key::Categories]);
     for (path, count) in [

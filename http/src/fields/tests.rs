@@ -14,7 +14,7 @@ fn errors(body: &str, read: impl FnOnce(&mut Fields)) -> serde_json::Value {
 
 fn refusal(body: &[u8]) -> serde_json::Value {
     let mut res = salvo::Response::new();
-    Fields::from_json(body).unwrap_err().render(&mut res);
+    Fields::from_json(body).unwrap_err().render(&salvo::Request::default(), &mut res);
     assert_eq!(res.status_code, Some(salvo::http::StatusCode::BAD_REQUEST));
     let salvo::http::ResBody::Once(bytes) = res.take_body() else { panic!("no body") };
     serde_json::from_slice(&bytes).unwrap()

@@ -61,7 +61,7 @@ impl House {
     }
 
     async fn switch(&self, user: UserId, is_active: Option<bool>, is_admin: Option<bool>) {
-        accounts::switch(&self.test.db, user, is_active, is_admin).await.unwrap();
+        accounts::switch(&self.test.db, user, is_active, is_admin, None).await.unwrap();
         self.api.handles.invalidator.forget(&[Key::User(user)]);
     }
 
@@ -238,7 +238,7 @@ async fn a_socket_ends_with_its_token_its_account_and_the_server() {
     assert_eq!((own.closed_with().await, watching.closed_with().await), (4401, 4401));
 
     let watching = house.visit(user, other, None, 3600).await;
-    accounts::switch(&house.test.db, admin, Some(true), None).await.unwrap();
+    accounts::switch(&house.test.db, admin, Some(true), None, None).await.unwrap();
     house.switch(other, None, Some(false)).await;
     house.api.cache.user(&house.test.db, other).await.unwrap();
     pause();

@@ -126,13 +126,13 @@ async fn whoever_is_switched_off_loses_every_login() {
     admin(db, "root").await;
     let token = first_token(made(db, &account("anna")).await.id);
     log_in(db, token, "hash", now.plus_seconds(60), now).await.unwrap();
-    let Switched::Done(user) = switch(db, token.user, Some(false), None).await.unwrap() else {
+    let Switched::Done(user) = switch(db, token.user, Some(false), None, None).await.unwrap() else {
         panic!("not done")
     };
     assert!(!user.is_active);
     assert!(!is_current(db, token).await.unwrap());
     assert!(!log_in(db, first_token(token.user), "hash", now.plus_seconds(60), now).await.unwrap());
-    switch(db, token.user, Some(true), None).await.unwrap();
+    switch(db, token.user, Some(true), None, None).await.unwrap();
     assert!(!rotate(db, token, Uuid::new_v4(), now.plus_seconds(60)).await.unwrap(), "dead stays dead");
 }
 
@@ -141,10 +141,11 @@ async fn the_last_active_admin_stays_one() {
     let test = TestDb::create().await;
     let db = &test.db;
     let (root, other) = (admin(db, "root").await, admin(db, "other").await);
-    let (a, b) = tokio::join!(switch(db, root, None, Some(false)), switch(db, other, Some(false), None));
+    let (a, b) =
+        tokio::join!(switch(db, root, None, Some(false), None), switch(db, other, Some(false), None, None));
     let refused = [a.unwrap(), b.unwrap()].iter().filter(|outcome| **outcome == Switched::LastAdmin).count();
     assert_eq!(refused, 1, "two who demote each other cannot both win");
-    assert_eq!(switch(db, UserId(99), Some(false), None).await.unwrap(), Switched::NotThere);
+    assert_eq!(switch(db, UserId(99), Some(false), None, None).await.unwrap(), Switched::NotThere);
 }
 
 #[tokio::test]
@@ -153,7 +154,7 @@ async fn a_new_password_ends_every_login_and_running_out_removes_the_row() {
     let (db, now) = (&test.db, Timestamp::now());
     let token = first_token(made(db, &account("anna")).await.id);
     log_in(db, token, "hash", now.plus_seconds(60), now).await.unwrap();
-    set_password(db, token.user, "another").await.unwrap();
+    set_password(db, token.user, "another", None).await.unwrap();
     assert!(!is_current(db, token).await.unwrap());
     assert_eq!(password_hash(db, token.user).await.unwrap().as_deref(), Some("another"));
     let next = first_token(token.user);

@@ -42,13 +42,13 @@ async fn found(cache: &Cache, test: &TestDb, words: &str) -> i64 {
 #[tokio::test]
 async fn a_category_has_a_name_of_its_own_in_any_case() {
     let test = TestDb::create().await;
-    let lamps = create_category(&test.db, &named("Élan")).await.unwrap().unwrap();
+    let lamps = create_category(&test.db, &named("Élan"), None).await.unwrap().unwrap();
     assert_eq!(
-        create_category(&test.db, &named("ÉLAN")).await.unwrap().unwrap_err(),
+        create_category(&test.db, &named("ÉLAN"), None).await.unwrap().unwrap_err(),
         CategoryRefusal::NameTaken
     );
-    let rugs = create_category(&test.db, &named("Rugs")).await.unwrap().unwrap();
-    let change = async |id, change| change_category(&test.db, id, &change).await.unwrap();
+    let rugs = create_category(&test.db, &named("Rugs"), None).await.unwrap().unwrap();
+    let change = async |id, change| change_category(&test.db, id, &change, None, None).await.unwrap();
     assert_eq!(change(rugs.id, renamed("e\u{301}lan")).await.unwrap_err(), CategoryRefusal::NameTaken);
     assert_eq!(change(lamps.id, renamed("ÉLAN")).await.unwrap().name, "ÉLAN");
     assert_eq!(change(CategoryId(99), renamed("x")).await.unwrap_err(), CategoryRefusal::NotFound);
@@ -65,26 +65,26 @@ async fn a_category_has_a_name_of_its_own_in_any_case() {
 #[tokio::test]
 async fn a_category_counts_what_the_viewer_may_see_and_stays_while_it_has_any() {
     let test = TestDb::create().await;
-    let lamps = create_category(&test.db, &named("Lamps")).await.unwrap().unwrap().id;
+    let lamps = create_category(&test.db, &named("Lamps"), None).await.unwrap().unwrap().id;
     product(&test, "Lamp", lamps, true).await;
     product(&test, "Old lamp", lamps, false).await;
     let count = async |all| categories(&test.db, all).await.unwrap()[0].product_count;
     assert_eq!((count(true).await, count(false).await), (2, 1));
-    assert_eq!(delete_category(&test.db, lamps).await.unwrap(), Err(CategoryRefusal::NotEmpty));
-    let empty = create_category(&test.db, &named("Empty")).await.unwrap().unwrap().id;
-    assert_eq!(delete_category(&test.db, empty).await.unwrap(), Ok(()));
-    assert_eq!(delete_category(&test.db, empty).await.unwrap(), Err(CategoryRefusal::NotFound));
+    assert_eq!(delete_category(&test.db, lamps, None).await.unwrap(), Err(CategoryRefusal::NotEmpty));
+    let empty = create_category(&test.db, &named("Empty"), None).await.unwrap().unwrap().id;
+    assert_eq!(delete_category(&test.db, empty, None).await.unwrap(), Ok(()));
+    assert_eq!(delete_category(&test.db, empty, None).await.unwrap(), Err(CategoryRefusal::NotFound));
 }
 
 #[tokio::test]
 async fn products_are_found_by_the_name_that_their_category_has_now() {
     let test = TestDb::create().await;
     let cache = Cache::new(1 << 20);
-    let bath = create_category(&test.db, &named("Bath")).await.unwrap().unwrap().id;
+    let bath = create_category(&test.db, &named("Bath"), None).await.unwrap().unwrap().id;
     let lamp = product(&test, "Lamp", bath, true).await;
     assert_eq!((found(&cache, &test, "bath glow").await, found(&cache, &test, "spa").await), (1, 0));
     assert_eq!(cache.product(&test.db, lamp).await.unwrap().unwrap().category_name, "Bath");
-    change_category(&test.db, bath, &renamed("Spa")).await.unwrap().unwrap();
+    change_category(&test.db, bath, &renamed("Spa"), None, None).await.unwrap().unwrap();
     cache.forget(&[Key::Categories]);
     assert_eq!((found(&cache, &test, "bath").await, found(&cache, &test, "spa LAMP").await), (0, 1));
     assert_eq!(cache.product(&test.db, lamp).await.unwrap().unwrap().category_name, "Spa");
@@ -93,7 +93,7 @@ async fn products_are_found_by_the_name_that_their_category_has_now() {
 #[tokio::test]
 async fn movements_come_newest_first_in_parts() {
     let test = TestDb::create().await;
-    let lamps = create_category(&test.db, &named("Lamps")).await.unwrap().unwrap().id;
+    let lamps = create_category(&test.db, &named("Lamps"), None).await.unwrap().unwrap().id;
     let lamp = product(&test, "Lamp", lamps, true).await;
     for change in [4, -2] {
         let work = Work::Move(lamp, crate::ledger::StockMove::Change(change));

@@ -34,7 +34,7 @@ async fn category(test: &TestDb, image: Option<&str>) -> CategoryId {
         is_active: true,
         image: image.map(str::to_owned),
     };
-    create_category(&test.db, &new).await.unwrap().unwrap().id
+    create_category(&test.db, &new, None).await.unwrap().unwrap().id
 }
 
 async fn work(test: &TestDb, work: Work) -> Option<Product> {
@@ -100,12 +100,12 @@ async fn categories_and_users_hold_their_files_as_well() {
     files(&test, ["a", "b", "c", "d"]).await;
     let lights = category(&test, Some("a")).await;
     let replaced = CategoryChange { image: image("b"), ..CategoryChange::default() };
-    let found = change_category(&test.db, lights, &replaced).await.unwrap().unwrap();
+    let found = change_category(&test.db, lights, &replaced, None, None).await.unwrap().unwrap();
     assert_eq!(found.image.as_deref(), Some("b"));
-    change_category(&test.db, lights, &CategoryChange::default()).await.unwrap().unwrap();
+    change_category(&test.db, lights, &CategoryChange::default(), None, None).await.unwrap().unwrap();
     assert_eq!(state(&test, "a").await, "dropped");
     assert_eq!(state(&test, "b").await, "used");
-    delete_category(&test.db, lights).await.unwrap().unwrap();
+    delete_category(&test.db, lights, None).await.unwrap().unwrap();
     assert_eq!(state(&test, "b").await, "dropped");
 
     let user = test.user().await;

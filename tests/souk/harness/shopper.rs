@@ -53,6 +53,11 @@ impl Shopper {
         Self { site, id: 0, email: String::new(), access: String::new(), refresh: String::new() }
     }
 
+    /// Where the shop is at the moment.
+    pub(super) fn base(&self) -> String {
+        self.site.base()
+    }
+
     /// The same person elsewhere.
     pub(super) fn at(&self, site: &Arc<Site>) -> Self {
         Self { site: Arc::clone(site), ..self.clone() }
