@@ -41,6 +41,8 @@ enum Command {
     Createsuperuser(superuser::Wish),
     /// Store sample data, the same for the same numbers; what is there already is left as it is.
     Seed(seed::Wish),
+    /// Print the API's document, OpenAPI 3.1 in JSON.
+    Openapi,
     /// Check the books of a database, live or not; exit code 1 if they are wrong.
     Audit,
 }
@@ -78,6 +80,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate(&config).await,
         Command::Createsuperuser(wish) => create_superuser(&config, &wish, &environment).await,
         Command::Seed(wish) => seed::run(&config, &wish).await,
+        Command::Openapi => print_openapi(),
         Command::Audit => audit::run(&config).await,
     }
 }
@@ -108,7 +111,7 @@ async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
 /// For people, beside the log.
 fn show_links(address: SocketAddr) -> std::io::Result<()> {
     let links = format!(
-        "\n  Administration    http://{address}/admin/\n  Index of the API  http://{address}/api/\n  Products          http://{address}/api/products/\n  \
+        "\n  What this is      http://{address}/\n  API documents     http://{address}/api/docs/\n  Administration    http://{address}/admin/\n  \
          Notifications     ws://{address}/ws/notifications/{{user_id}}/\n  To stop           Ctrl-C\n\n"
     );
     std::io::stdout().write_all(links.as_bytes())
@@ -132,6 +135,12 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+fn print_openapi() -> anyhow::Result<ExitCode> {
+    let document = serde_json::to_string_pretty(&souk_http::openapi())?;
+    writeln!(std::io::stdout(), "{document}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {

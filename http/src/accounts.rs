@@ -4,6 +4,8 @@
 //! get a new one with the old still in its hand. An unknown email, a wrong password and a deactivated account get the
 //! same answer after the same time.
 
+mod operations;
+
 use std::net::IpAddr;
 
 use salvo::http::StatusCode;
@@ -18,6 +20,7 @@ use souk_store::cache::Key;
 use souk_store::model::{Timestamp, User, UserId};
 use uuid::Uuid;
 
+pub(crate) use self::operations::{operations, schemas};
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::{

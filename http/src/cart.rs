@@ -3,12 +3,15 @@
 //! The cart's actor owns the lines; this file lays products over them, as they are now. A line whose product has just
 //! been deleted is left out.
 
+mod operations;
+
 use std::sync::Arc;
 
 use salvo::{Depot, Request, Router, handler};
 use serde::Serialize;
 use souk_store::model::{CartId, CartItemId, CartLine, MAX_QUANTITY, Money, Product, ProductId, Timestamp};
 
+pub(crate) use self::operations::{operations, schemas};
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::{self, api, base_url, media_url, require_user};

@@ -3,6 +3,8 @@
 //! Reads are answered from bytes that are ready (`rendered`) while these are true, else from the cache with the live
 //! stock laid over it. Every write is the stock ledger's, which makes the caches forget before it answers.
 
+pub(crate) mod operations;
+
 use std::str::FromStr;
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 //! There are few of them and they change seldom: the cache holds all in one piece. Writes go straight to the store;
 //! then everything that shows a category's name is forgotten, and only then is there an answer.
 
+mod operations;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use souk_store::catalogue::{self, CategoryChange, CategoryRefusal, NewCategory};
 use souk_store::model::{Category, CategoryId, Timestamp};
 use souk_store::{Db, StoreError};
 
+pub(crate) use self::operations::{operations, schemas};
 use crate::Api;
 use crate::catalogue::{MAX_DESCRIPTION, list_within, sees_inactive};
 use crate::error::ApiError;

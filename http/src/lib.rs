@@ -12,6 +12,7 @@
 //! | `page` | pages of lists with their links |
 //! | `reply`, `error` | answers that were asked for, and the others |
 //! | `rendered` | answers that are written once and sent often |
+//! | `openapi` | what their operations look like in the document that `docs` serves |
 //! | `admin` | a site of its own, beside the resources |
 //! | `hoops` | nothing: they surround every handler |
 
@@ -22,6 +23,7 @@ mod admin;
 mod cart;
 mod catalogue;
 mod categories;
+mod docs;
 mod error;
 mod extract;
 mod fields;
@@ -30,6 +32,7 @@ mod hoops;
 pub mod media;
 mod metrics;
 mod notifications;
+mod openapi;
 mod ops;
 mod orders;
 mod page;
@@ -56,6 +59,7 @@ use souk_actors::Handles;
 use souk_store::Db;
 use souk_store::cache::Cache;
 
+pub use crate::docs::openapi;
 pub use crate::server::Server;
 
 use crate::media::Media;
@@ -168,6 +172,7 @@ pub fn service(api: &Arc<Api>) -> Service {
 /// Every route. Nested by area, hot ones first: the forty-first sibling costs microseconds.
 fn routes() -> Router {
     Router::new()
+        .get(docs::home)
         .push(
             Router::with_path("api")
                 .get(ops::index)
@@ -175,7 +180,8 @@ fn routes() -> Router {
                 .push(categories::routes())
                 .push(cart::routes())
                 .push(orders::routes())
-                .push(notifications::routes()),
+                .push(notifications::routes())
+                .push(docs::routes()),
         )
         .push(Router::with_path("auth/api").push(accounts::routes()).push(orders::own_routes()))
         .push(media::routes())

@@ -61,7 +61,7 @@ const READ_AT_ONCE: u64 = 256 * 1024;
 
 /// The routes of this file.
 pub(crate) fn routes() -> Router {
-    Router::with_path("media/{**path}").get(serve)
+    Router::with_path("media/{folder}/{file}").get(serve)
 }
 
 /// Makes the folder of images if it is not there, and tries whether files can be written into it.
@@ -238,7 +238,8 @@ async fn sweep(db: &Db, shelf: &Shelf) -> Result<(), StoreError> {
 /// A file never changes under its name, so it may be kept for as long as anybody likes.
 #[handler]
 async fn serve(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<(), ApiError> {
-    let name = req.params().get("path").cloned().unwrap_or_default();
+    let part = |name: &str| req.params().get(name).map(String::as_str).unwrap_or_default();
+    let name = format!("{}/{}", part("folder"), part("file"));
     let media_type = shelf::media_type(&name).ok_or_else(ApiError::not_found)?;
     let shelf = api(depot).media.shelf.clone();
     let path = tokio::task::spawn_blocking(move || shelf.path(&name)).await.ok().flatten();

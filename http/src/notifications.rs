@@ -5,6 +5,7 @@
 //! nobody's 404, no WebSocket at all 426, a bad `last_event_id` 400, no room 503. What happens on an open socket is in
 //! [`socket`]. Tokens and tickets in the query appear in no log: nothing here logs the query.
 
+mod operations;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::Instrument;
 
+pub(crate) use self::operations::{operations, schemas};
 use self::socket::Visit;
 use crate::Api;
 use crate::error::ApiError;

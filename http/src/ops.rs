@@ -1,5 +1,7 @@
 //! What operators and explorers ask: is it alive, is it ready, what is there.
 
+mod operations;
+
 use std::time::Duration;
 
 use salvo::{Depot, Request, Router, handler};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use souk_store::chain;
 
+pub(crate) use self::operations::{operations, schemas};
 use crate::error::ApiError;
 use crate::extract::{api, base_url};
 use crate::reply::Reply;

@@ -4,6 +4,8 @@
 //! `Idempotency-Key` the first answer to it is given again for 24 hours, whatever it was: the order as it was placed, or
 //! why there was none.
 
+mod operations;
+
 use salvo::http::{HeaderName, HeaderValue, StatusCode};
 use salvo::{Depot, Request, Router, handler};
 use serde::Serialize;
@@ -15,6 +17,7 @@ use souk_store::model::{
 };
 use souk_store::orders::{self, OrderBy, OrderQuery, Ordering};
 
+pub(crate) use self::operations::{operations, schemas};
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::{self, SignedIn, api, require_admin, require_user};

@@ -25,7 +25,7 @@ const SETTINGS: [&str; 13] = [
 async fn help_names_every_command_and_setting() {
     let shop = Shop::closed(&[]);
     let help = shop.souk(&["--help"]).await.succeeds().out;
-    for command in ["serve", "migrate", "createsuperuser", "seed", "audit"] {
+    for command in ["serve", "migrate", "createsuperuser", "seed", "openapi", "audit"] {
         assert!(help.contains(command), "{command} is not in the help:\n{help}");
     }
     let help = shop.souk(&["serve", "--help"]).await.succeeds().out;
@@ -34,7 +34,7 @@ async fn help_names_every_command_and_setting() {
     }
     assert!(help.contains("127.0.0.1") && help.contains("8000"), "the defaults are not in the help:\n{help}");
     assert!(!help.contains(crate::harness::SECRET_KEY), "a secret is printed:\n{help}");
-    for command in ["migrate", "createsuperuser", "seed", "audit"] {
+    for command in ["migrate", "createsuperuser", "seed", "openapi", "audit"] {
         shop.souk(&[command, "--help"]).await.succeeds();
     }
     shop.souk(&["--version"]).await.succeeds();

@@ -5,6 +5,7 @@
 mod accounts;
 mod admin;
 mod admin_orders;
+mod api_documents;
 mod audit;
 mod bad_input;
 mod cart;
