@@ -18,7 +18,8 @@ const ui = SwaggerUIBundle({
             try {
                 const { access } = JSON.parse(response.text);
                 if (access) {
-                    ui.preauthorizeApiKey("bearer", access);
+                    const schema = { type: "http", scheme: "bearer" };
+                    ui.authActions.authorizeWithPersistOption({ bearer: { name: "bearer", schema, value: access } });
                 }
             } catch {
                 // Not the answer that it should be; the page shows it as it is.
