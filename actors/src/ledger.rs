@@ -21,9 +21,10 @@ use uuid::Uuid;
 
 use souk_store::cache::Key;
 use souk_store::carts::CartEdit;
+use souk_store::changes::Author;
 use souk_store::ledger::{
-    self, Batch, CommitError, Done, EditCart, NewProduct, PlaceOrder, ProductChange, StepOrder, StockMove,
-    Work,
+    self, Batch, CommitError, Done, EditCart, NewProduct, PlaceOrder, ProductChange, Seen, StepOrder,
+    StockMove, Work,
 };
 use souk_store::model::{
     CartId, CartItemId, Level, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId,
@@ -125,6 +126,8 @@ pub struct Ledger {
     admissions: Arc<Semaphore>,
     levels: Levels,
     counters: Arc<Counters>,
+    /// The admin whom the history names for what this handle asks.
+    by: Option<Author>,
 }
 
 /// What the ledger does and did since the start, for those who watch it.
@@ -174,6 +177,7 @@ enum Message {
 
 struct Submission {
     work: Work,
+    by: Option<Author>,
     answer: Answer,
 }
 
@@ -197,6 +201,7 @@ impl Ledger {
             admissions: Arc::new(Semaphore::new(ADMISSIONS)),
             levels: Levels::default(),
             counters: Arc::default(),
+            by: None,
         }
     }
 
@@ -209,6 +214,12 @@ impl Ledger {
             sessions: sessions.clone(),
         };
         Child::new("stock ledger", &self.seat, move || (actor.clone(), ()))
+    }
+
+    /// The same for an admin, whom the history names for what is done by it.
+    #[must_use]
+    pub fn by(&self, admin: Author) -> Self {
+        Self { by: Some(admin), ..self.clone() }
     }
 
     /// The live levels.
@@ -256,7 +267,7 @@ impl Ledger {
         }
     }
 
-    /// Moves an order to a status; `owner` restricts it to that user's orders.
+    /// Moves an order to a status, and gives whether it had another one; `owner` restricts it to that user's orders.
     ///
     /// # Errors
     /// `OrderNotFound`, `WrongStep` or `StockIs` as [`Refused::Books`]; any other [`Refused`].
@@ -265,8 +276,11 @@ impl Ledger {
         order_id: OrderId,
         to: OrderStatus,
         owner: Option<UserId>,
-    ) -> Result<(), Refused> {
-        self.submit(Work::Step(StepOrder { order_id, to, owner })).await.map(drop)
+    ) -> Result<bool, Refused> {
+        match self.submit(Work::Step(StepOrder { order_id, to, owner })).await? {
+            Done::Stepped { moved } => Ok(moved),
+            done => Err(wrong_answer(&done)),
+        }
     }
 
     /// Creates a product, with a first movement for its stock.
@@ -277,7 +291,7 @@ impl Ledger {
         self.submit_for_product(Work::Create(Box::new(new))).await
     }
 
-    /// Changes a product; with `if_version` only if it still has that version.
+    /// Changes a product, if it still is what the caller saw.
     ///
     /// # Errors
     /// `ProductNotFound`, `ProductChanged`, `SkuTaken` or `CategoryNotFound` as [`Refused::Books`]; any other
@@ -286,9 +300,9 @@ impl Ledger {
         &self,
         product: ProductId,
         change: ProductChange,
-        if_version: Option<i64>,
+        seen: Seen,
     ) -> Result<Product, Refused> {
-        self.submit_for_product(Work::Change(product, Box::new(change), if_version)).await
+        self.submit_for_product(Work::Change(product, Box::new(change), seen)).await
     }
 
     /// Moves or sets a product's stock.
@@ -320,7 +334,11 @@ impl Ledger {
             Refused::Busy
         })?;
         ask(self.seat.get(), DEADLINE, |reply| {
-            Message::Submit(Box::new(Submission { work, answer: Answer { reply, _admission: admission } }))
+            Message::Submit(Box::new(Submission {
+                work,
+                by: self.by.clone(),
+                answer: Answer { reply, _admission: admission },
+            }))
         })
         .await?
     }
@@ -417,12 +435,18 @@ impl LedgerActor {
     async fn commit(&self, submissions: Vec<Submission>) -> Result<bool, ActorProcessingErr> {
         // Work that nobody waits for any more is not done.
         let waiting = submissions.into_iter().filter(|submission| !submission.answer.reply.is_closed());
-        let (works, answers): (Vec<Work>, Vec<Answer>) =
-            waiting.map(|submission| (submission.work, submission.answer)).unzip();
+        let mut works = Vec::new();
+        let mut authors = Vec::new();
+        let mut answers = Vec::new();
+        for submission in waiting {
+            works.push(submission.work);
+            authors.push(submission.by);
+            answers.push(submission.answer);
+        }
         if works.is_empty() {
             return Ok(false);
         }
-        match self.commit_together(&works).await {
+        match self.commit_together(&works, &authors).await {
             Ok(batch) => self.publish(batch, answers),
             Err(Lost::Aborted(error @ StoreError::Unavailable(_))) => {
                 tracing::warn!(error = chain(&error), batch.works = works.len(), "a batch was refused");
@@ -431,7 +455,7 @@ impl LedgerActor {
             }
             Err(Lost::Aborted(error)) => {
                 tracing::error!(error = chain(&error), batch.works = works.len(), "a batch was rolled back");
-                self.commit_apart(works, answers).await?;
+                self.commit_apart(works, &authors, answers).await?;
             }
             Err(Lost::Unknown) => return Err(nobody_knows(answers)),
         }
@@ -439,14 +463,19 @@ impl LedgerActor {
     }
 
     /// One work of the batch is at fault: each is done alone, so that only that one is refused.
-    async fn commit_apart(&self, works: Vec<Work>, answers: Vec<Answer>) -> Result<(), ActorProcessingErr> {
+    async fn commit_apart(
+        &self,
+        works: Vec<Work>,
+        authors: &[Option<Author>],
+        answers: Vec<Answer>,
+    ) -> Result<(), ActorProcessingErr> {
         let alone = works.len() == 1;
-        for (work, answer) in works.into_iter().zip(answers) {
+        for ((work, by), answer) in works.into_iter().zip(authors).zip(answers) {
             if alone {
                 answer.give(Err(Refused::Fault));
                 continue;
             }
-            match self.commit_together(std::slice::from_ref(&work)).await {
+            match self.commit_together(std::slice::from_ref(&work), std::slice::from_ref(by)).await {
                 Ok(batch) => self.publish(batch, vec![answer]),
                 Err(Lost::Aborted(StoreError::Unavailable(_))) => answer.give(Err(Refused::Unavailable)),
                 Err(Lost::Aborted(error)) => {
@@ -461,10 +490,10 @@ impl LedgerActor {
     }
 
     /// One transaction, its outcome known or found out.
-    async fn commit_together(&self, works: &[Work]) -> Result<Batch, Lost> {
+    async fn commit_together(&self, works: &[Work], authors: &[Option<Author>]) -> Result<Batch, Lost> {
         let id = Uuid::new_v4();
         let began = Instant::now();
-        let outcome = ledger::commit(&self.db, id, works).await;
+        let outcome = ledger::commit_by(&self.db, id, works, authors).await;
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.commit_micros.fetch_add(micros, Ordering::Relaxed);
         match outcome {

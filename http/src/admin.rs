@@ -15,13 +15,16 @@
 //! | the others | one subject each |
 
 mod assets;
+mod categories;
 mod dashboard;
 pub(crate) mod errors;
+mod export;
 mod form;
 mod history;
 mod list;
 mod orders;
 mod page;
+mod products;
 mod secrets;
 mod session;
 mod users;
@@ -42,6 +45,8 @@ pub(crate) fn routes() -> Router {
         .hoop(Guard::of_pages())
         .get(dashboard::show)
         .push(orders::routes())
+        .push(products::routes())
+        .push(categories::routes())
         .push(users::routes())
         .push(Router::with_path("history").get(history::list))
         .push(Router::with_path("logout").post(session::log_out));

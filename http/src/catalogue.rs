@@ -14,7 +14,7 @@ use serde::Serialize;
 use souk_actors::Levels;
 use souk_store::cache::Key;
 use souk_store::catalogue;
-use souk_store::ledger::{NewProduct, ProductChange, StockMove};
+use souk_store::ledger::{NewProduct, ProductChange, Seen, StockMove};
 use souk_store::model::{
     Category, CategoryId, Level, MAX_STOCK, Money, Movement, Product, ProductId, Timestamp,
 };
@@ -219,7 +219,11 @@ async fn find(req: &Request, api: &Api) -> Result<Product, ApiError> {
 }
 
 /// Reads the fields of a product but its image; those of a creation or a PUT must be complete.
-async fn read_fields(fields: &mut Fields, api: &Api, complete: bool) -> Result<ProductChange, ApiError> {
+pub(crate) async fn read_fields(
+    fields: &mut Fields,
+    api: &Api,
+    complete: bool,
+) -> Result<ProductChange, ApiError> {
     let change = ProductChange {
         name: fields.text("name").max(MAX_NAME).required_if(complete),
         description: fields.text("description").blank().max(MAX_DESCRIPTION).optional(),
@@ -274,11 +278,11 @@ async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let change = read_fields(&mut fields, api, complete).await?;
     let image = api.media.read(&mut fields, "image").await?;
     fields.finish()?;
-    let if_version = if_match(req, &present)?;
+    let seen = Seen::version(if_match(req, &present)?);
     let ledger = &api.handles.ledger;
     let product = api
         .media
-        .keep(image, |image| ledger.change_product(present.id, ProductChange { image, ..change }, if_version))
+        .keep(image, |image| ledger.change_product(present.id, ProductChange { image, ..change }, seen))
         .await?;
     written(req, api, StatusCode::OK, &product)
 }

@@ -142,7 +142,7 @@ async fn products(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErro
 }
 
 /// Reads the fields of a category but its image; those of a creation or a PUT must be complete.
-fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange {
+pub(crate) fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange {
     CategoryChange {
         name: fields.text("name").max(MAX_NAME).required_if(complete),
         description: fields.text("description").blank().max(MAX_DESCRIPTION).optional(),
@@ -210,7 +210,7 @@ where
     outcome?.map_err(refusal)
 }
 
-fn refusal(refusal: CategoryRefusal) -> ApiError {
+pub(crate) fn refusal(refusal: CategoryRefusal) -> ApiError {
     match refusal {
         CategoryRefusal::NotFound => ApiError::not_found(),
         CategoryRefusal::NameTaken => ApiError::field("name", "category with this name already exists."),

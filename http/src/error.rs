@@ -235,6 +235,14 @@ impl ApiError {
         }
     }
 
+    /// The bad fields that it is about, for a form to show; any other error stays one.
+    pub(crate) fn into_fields(self) -> Result<FieldErrors, Self> {
+        match *self.0 {
+            Answer { body: Body::Fields(errors), .. } => Ok(errors),
+            answer => Err(Self(Box::new(answer))),
+        }
+    }
+
     /// Puts the answer in the place of whatever the response holds: JSON, or on the administration site a page.
     pub(crate) fn render(self, req: &Request, res: &mut Response) {
         if admin::serves(req) {

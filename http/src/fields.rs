@@ -189,6 +189,11 @@ impl Fields {
         self.errors.add(FieldErrors::NON_FIELD, message);
     }
 
+    /// Whether no field was refused so far.
+    pub(crate) fn are_good(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     /// Whether this field was refused already.
     pub(crate) fn refused(&self, name: &str) -> bool {
         self.errors.concern(name)

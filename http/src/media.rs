@@ -38,7 +38,6 @@ use crate::error::ApiError;
 use crate::extract::api;
 use crate::fields::Fields;
 
-#[expect(unused_imports, reason = "for pages that list products")]
 pub(crate) use self::shelf::small;
 
 /// The largest file.

@@ -67,6 +67,10 @@ statements! {
         sqlite concat!("select ", user_columns!(), " from users ", user_filter!(sqlite), " order by id limit $4 offset $5"),
         postgres
             concat!("select ", user_columns!(), " from users ", user_filter!(postgres), " order by id limit $4 offset $5");
+    AFTER:
+        sqlite concat!("select ", user_columns!(), " from users ", user_filter!(sqlite), " and id > $4 order by id limit $5"),
+        postgres
+            concat!("select ", user_columns!(), " from users ", user_filter!(postgres), " and id > $4 order by id limit $5");
     COUNT:
         sqlite concat!("select count(*) from users ", user_filter!(sqlite)),
         postgres concat!("select count(*) from users ", user_filter!(postgres));
@@ -378,9 +382,7 @@ pub async fn list(
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<User>, i64), StoreError> {
-    let folded = fold(filter.search.as_deref().unwrap_or_default());
-    let words: Vec<_> = folded.split_whitespace().collect();
-    let words = serde_json::to_string(&words).unwrap_or_else(|_| "[]".to_owned());
+    let words = words_of(filter);
     let (count,): (i64,) = read!(db, pool => sqlx::query_as(COUNT.on(db))
         .bind(filter.is_active)
         .bind(filter.is_admin)
@@ -396,6 +398,29 @@ pub async fn list(
         .fetch_all(pool)
         .await)?;
     Ok((users, count))
+}
+
+/// The words of a search, as the statements take them.
+fn words_of(filter: &UserFilter) -> String {
+    let folded = fold(filter.search.as_deref().unwrap_or_default());
+    let words: Vec<_> = folded.split_whitespace().collect();
+    serde_json::to_string(&words).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// The next users by id that `filter` lets through, for those who go through them all.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn after(db: &Db, filter: &UserFilter, last: UserId, limit: i64) -> Result<Vec<User>, StoreError> {
+    let words = words_of(filter);
+    Ok(read!(db, pool => sqlx::query_as(AFTER.on(db))
+        .bind(filter.is_active)
+        .bind(filter.is_admin)
+        .bind(&words)
+        .bind(last)
+        .bind(limit)
+        .fetch_all(pool)
+        .await)?)
 }
 
 /// Switches an account on or off, or its rights.

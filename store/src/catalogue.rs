@@ -60,6 +60,8 @@ statements! {
         postgres concat!(
             "select ", category_columns!(), ", cast(0 as bigint) as product_count from categories c where c.id = $1 for no key update"
         );
+    TAKEN_ALONG: "select (select count(*) from cart_items where product_id = $1) as cart_lines, \
+                  (select count(*) from stock_movements where product_id = $1) as movements";
     COUNT_MOVEMENTS: "select count(*) from stock_movements where product_id = $1";
     MOVEMENTS: "select id, kind, change, level, order_id, created_at from stock_movements \
                 where product_id = $1 order by id desc limit $2 offset $3";
@@ -233,6 +235,23 @@ pub async fn delete_category(
         changes::note(tx, by, Timestamp::now(), draft).await?;
         Ok(Ok(()))
     })
+}
+
+/// What a product takes with it when it is deleted. Orders keep their own copy of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct TakenAlong {
+    /// Lines of carts.
+    pub cart_lines: i64,
+    /// Movements of its stock.
+    pub movements: i64,
+}
+
+/// Counts what would go with a product.
+///
+/// # Errors
+/// As [`product`].
+pub async fn taken_along(db: &Db, product: ProductId) -> Result<TakenAlong, StoreError> {
+    Ok(read!(db, pool => sqlx::query_as(TAKEN_ALONG.on(db)).bind(product).fetch_one(pool).await)?)
 }
 
 /// Some of a product's movements, newest first, and how many there are in all.

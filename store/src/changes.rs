@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind as Type, bulk};
 use crate::db::{Db, StoreError, read};
-use crate::model::{Category, Timestamp, User, UserId};
+use crate::model::{Category, Product, Timestamp, User, UserId};
 
 /// An admin, as the history remembers one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +146,19 @@ impl Fields {
         self.0.is_empty()
     }
 
+    /// What differs between two states of a product, its level aside.
+    pub(crate) fn of_products(before: &Product, after: &Product) -> Self {
+        Self::default()
+            .differ("name", &before.name, &after.name)
+            .differ("description", &before.description, &after.description)
+            .differ("price", &before.price, &after.price)
+            .differ("category", &before.category_name, &after.category_name)
+            .differ("sku", &before.sku, &after.sku)
+            .differ("featured", &before.featured, &after.featured)
+            .differ("is_active", &before.is_active, &after.is_active)
+            .differ("image", &before.image, &after.image)
+    }
+
     /// What differs between two states of a category.
     pub(crate) fn of_categories(before: &Category, after: &Category) -> Self {
         Self::default()
@@ -181,6 +194,12 @@ pub(crate) fn job(now: Timestamp, drafts: &[(Author, Draft)]) -> Job {
     (&INSERT, columns)
 }
 
+/// What a change is noted as: nothing if nobody is to be named, or if nothing differs.
+pub(crate) fn drafted(by: Option<&Author>, draft: Draft) -> Option<(Author, Draft)> {
+    let author = by?.clone();
+    (draft.action != Action::Changed || !draft.fields.is_empty()).then_some((author, draft))
+}
+
 /// Notes a change in the transaction that makes it. One that changes nothing is none.
 pub(crate) async fn note<C: BulkConnection>(
     tx: &mut C,
@@ -188,12 +207,10 @@ pub(crate) async fn note<C: BulkConnection>(
     now: Timestamp,
     draft: Draft,
 ) -> Result<(), StoreError> {
-    let Some(author) = by else { return Ok(()) };
-    if draft.action == Action::Changed && draft.fields.is_empty() {
-        return Ok(());
+    if let Some(drafted) = drafted(by, draft) {
+        let (statement, columns) = job(now, &[drafted]);
+        tx.run_rows(statement, &columns).await?;
     }
-    let (statement, columns) = job(now, &[(author.clone(), draft)]);
-    tx.run_rows(statement, &columns).await?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::bulk::BulkConnection;
 use crate::cache::Key;
 use crate::carts::CartEdit;
+use crate::changes::Author;
 use crate::db::{Db, StoreError, in_time, read, statements, transaction};
 use crate::model::{
     CartId, CartItemId, CategoryId, Event, Level, Money, Order, OrderId, OrderStatus, Product, ProductId,
@@ -44,8 +45,8 @@ pub enum Work {
     Move(ProductId, StockMove),
     /// Create a product.
     Create(Box<NewProduct>),
-    /// Change a product. With a version, only if it still has that one.
-    Change(ProductId, Box<ProductChange>, Option<i64>),
+    /// Change a product, if it still is what the caller saw.
+    Change(ProductId, Box<ProductChange>, Seen),
     /// Delete a product. With a version, only if it still has that one.
     Delete(ProductId, Option<i64>),
 }
@@ -159,6 +160,25 @@ pub struct ProductChange {
     pub image: Option<Option<String>>,
 }
 
+/// What a caller saw of a product before changing it; if any of it is another now, nothing is done. None: whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The row's version, which an order raises too.
+    pub version: Option<i64>,
+    /// When an admin last changed it; orders do not touch that.
+    pub updated_at: Option<Timestamp>,
+    /// The level.
+    pub stock: Option<i64>,
+}
+
+impl Seen {
+    /// The row's version, if any.
+    #[must_use]
+    pub fn version(version: Option<i64>) -> Self {
+        Self { version, ..Self::default() }
+    }
+}
+
 /// What was done.
 #[derive(Clone, Debug)]
 pub enum Done {
@@ -173,8 +193,11 @@ pub enum Done {
         /// The cart's time of change.
         at: Timestamp,
     },
-    /// The order has the status now; it may have had it before.
-    Stepped(OrderId),
+    /// The order has the status now.
+    Stepped {
+        /// Whether it had another one before.
+        moved: bool,
+    },
     /// The product as it is now.
     Product(Box<Product>),
     /// The product is gone.
@@ -189,7 +212,7 @@ impl Done {
             Self::Placed(_) => "order placed",
             Self::Replayed(_) => "answer replayed",
             Self::CartEdited { .. } => "cart edited",
-            Self::Stepped(_) => "order stepped",
+            Self::Stepped { .. } => "order stepped",
             Self::Product(_) => "product written",
             Self::Deleted => "product deleted",
         }
@@ -319,10 +342,23 @@ statements! {
 /// # Errors
 /// [`CommitError::Aborted`]: nothing was stored. [`CommitError::Unknown`]: ask [`settle`] with the same `id`.
 pub async fn commit(db: &Db, id: Uuid, works: &[Work]) -> Result<Batch, CommitError> {
+    commit_by(db, id, works, &[]).await
+}
+
+/// As [`commit`], with the admins who want the works, one a work or none at all: they are noted in the history.
+///
+/// # Errors
+/// As [`commit`].
+pub async fn commit_by(
+    db: &Db,
+    id: Uuid,
+    works: &[Work],
+    authors: &[Option<Author>],
+) -> Result<Batch, CommitError> {
     macro_rules! run {
         ($begin:expr, $within:expr) => {{
             let mut transaction = $begin.await.map_err(|error| CommitError::Aborted(error.into()))?;
-            match in_time($within, work_on(&mut *transaction, id, works)).await {
+            match in_time($within, work_on(&mut *transaction, id, works, authors)).await {
                 Ok(batch) => match transaction.commit().await.map_err(StoreError::in_commit) {
                     Ok(()) => Ok(batch),
                     Err(error @ StoreError::Uncertain(_)) => Err(CommitError::Unknown(Box::new(batch), error)),
@@ -342,8 +378,14 @@ pub async fn commit(db: &Db, id: Uuid, works: &[Work]) -> Result<Batch, CommitEr
     }
 }
 
-async fn work_on<C: BulkConnection>(tx: &mut C, id: Uuid, works: &[Work]) -> Result<Batch, StoreError> {
-    lock::open(tx, Timestamp::now(), works).await?.decide(tx, works).await?.write(tx, id, works).await
+async fn work_on<C: BulkConnection>(
+    tx: &mut C,
+    id: Uuid,
+    works: &[Work],
+    authors: &[Option<Author>],
+) -> Result<Batch, StoreError> {
+    let books = lock::open(tx, Timestamp::now(), works).await?;
+    books.decide(tx, works, authors).await?.write(tx, id, works).await
 }
 
 /// Whether the batch `id`, whose commit was not answered, stands.

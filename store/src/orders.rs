@@ -4,7 +4,7 @@ use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::db::{Db, StoreError, read, read_together, statements};
 use crate::model::{Money, Order, OrderId, OrderItem, OrderStatus, StatusChange, Timestamp, UserId};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Which orders to list, and in what order.
 #[derive(Clone, Debug, Default)]
@@ -79,24 +79,9 @@ const STEPS: Bulk = bulk(
     &[Kind::Int],
 );
 
-const STATUSES: Bulk =
-    bulk("select o.id, o.status from {rows} join orders o on o.id = v.column1", &[Kind::Int]);
-
 /// Every statement over many rows of this file, for the test that prepares them.
 #[cfg(test)]
-pub(crate) const BULKS: &[&Bulk] = &[&ITEMS, &ITEMS_AS_PLACED, &STEPS, &STATUSES];
-
-/// Where each of these orders stands; those that are not there are not among them.
-///
-/// # Errors
-/// Any [`StoreError`].
-pub async fn statuses(db: &Db, orders: &[OrderId]) -> Result<BTreeMap<OrderId, OrderStatus>, StoreError> {
-    let ids = [Column::ints(orders.iter().map(|order| order.0))];
-    let rows = read_together!(db, connection => {
-        connection.fetch_rows::<(OrderId, OrderStatus)>(&STATUSES, &ids).await
-    })?;
-    Ok(rows.into_iter().collect())
-}
+pub(crate) const BULKS: &[&Bulk] = &[&ITEMS, &ITEMS_AS_PLACED, &STEPS];
 
 /// The order with this id.
 ///
@@ -170,6 +155,35 @@ pub async fn list(
         page.fetch_all(pool).await
     })?;
     Ok((complete(db, rows, &ITEMS).await?, count))
+}
+
+/// The next orders by id that match, for those who go through them all; the query's order does not count.
+///
+/// # Errors
+/// Any [`StoreError`].
+pub async fn after(db: &Db, query: &OrderQuery, last: OrderId, limit: i64) -> Result<Vec<Order>, StoreError> {
+    let (filter, filters) = filter_text(query);
+    let text = format!(
+        concat!("select ", columns!(), " from orders{}{} id > ${} order by id limit ${}"),
+        filter,
+        if filters == 0 { " where" } else { " and" },
+        filters + 1,
+        filters + 2
+    );
+    let rows: Vec<OrderRow> = read!(db, pool => {
+        let mut page = sqlx::query_as(sqlx::AssertSqlSafe(text));
+        if let Some(user) = query.user {
+            page = page.bind(user);
+        }
+        if let Some(status) = query.status {
+            page = page.bind(status);
+        }
+        for moment in [query.from, query.before].into_iter().flatten() {
+            page = page.bind(moment);
+        }
+        page.bind(last).bind(limit).fetch_all(pool).await
+    })?;
+    complete(db, rows, &ITEMS).await
 }
 
 /// The conditions, and how many values they take.

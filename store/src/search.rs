@@ -8,6 +8,7 @@
 
 mod postgres;
 mod sqlite;
+pub mod staff;
 #[cfg(test)]
 mod tests;
 
@@ -219,25 +220,26 @@ impl Word<'_> {
     }
 }
 
+/// The words of a search, without what only SQLite's index needs.
+fn words_of<'a>(words: &'a SearchWords, categories: &[Category]) -> Vec<Word<'a>> {
+    let names: Vec<_> = categories.iter().map(|category| (category.id, fold(&category.name))).collect();
+    let within =
+        |text: &str| names.iter().filter(|(_, name)| name.contains(text)).map(|(id, _)| *id).collect();
+    words.0.iter().map(|text| Word { text, categories: within(text), trigrams: None }).collect()
+}
+
 async fn words<'a>(
     db: &Db,
     filter: &'a ProductFilter,
     categories: &[Category],
 ) -> Result<Vec<Word<'a>>, StoreError> {
-    let mut words = Vec::with_capacity(filter.words.0.len());
-    if filter.words.0.is_empty() {
-        return Ok(words);
-    }
-    let names: Vec<_> = categories.iter().map(|category| (category.id, fold(&category.name))).collect();
-    let mut room = sqlite::MOST_TRIGRAMS;
-    for text in &filter.words.0 {
-        let categories = names.iter().filter(|(_, name)| name.contains(text)).map(|(id, _)| *id).collect();
-        let trigrams = match db {
-            Db::Sqlite(_) => sqlite::trigrams(db, text, room).await?,
-            Db::Postgres(_) => None,
-        };
-        room -= trigrams.as_ref().map_or(0, Vec::len);
-        words.push(Word { text, categories, trigrams });
+    let mut words = words_of(&filter.words, categories);
+    if let Db::Sqlite(_) = db {
+        let mut room = sqlite::MOST_TRIGRAMS;
+        for word in &mut words {
+            word.trigrams = sqlite::trigrams(db, word.text, room).await?;
+            room -= word.trigrams.as_ref().map_or(0, Vec::len);
+        }
     }
     Ok(words)
 }

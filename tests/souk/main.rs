@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod admin_orders;
 mod api_documents;
+mod admin_products;
 mod audit;
 mod bad_input;
 mod cart;

@@ -52,6 +52,17 @@ for (const all of document.querySelectorAll("[data-all]")) {
     all.addEventListener("change", () => boxes().forEach((box) => (box.checked = all.checked)));
 }
 
+// What was chosen is shown before it is sent.
+for (const input of document.querySelectorAll("input[data-preview]")) {
+    const preview = document.getElementById(input.dataset.preview);
+    input.addEventListener("change", () => {
+        const [file] = input.files;
+        if (!file) return;
+        preview.src = URL.createObjectURL(file);
+        preview.hidden = false;
+    });
+}
+
 // A form is sent once: a second click does nothing, and long work says that it goes on.
 for (const form of document.querySelectorAll("form[method=post]")) {
     form.addEventListener("submit", (event) => {

@@ -7,27 +7,41 @@
 use salvo::Request;
 use salvo::http::header;
 
+use crate::Api;
 use crate::error::{ApiError, FieldErrors};
-use crate::extract;
 use crate::fields::{Fields, Sent};
+use crate::media::Upload;
+use crate::{extract, form};
 
-/// The largest form.
+/// The largest form without files.
 const MAX_FORM: usize = 1024 * 1024;
 
 /// What a form was sent with, or what one begins with.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Form {
     values: Vec<(String, String)>,
+    files: Vec<(String, Upload)>,
 }
 
 impl Form {
     /// Reads the body of a request; without one the form is empty.
-    pub(super) async fn read(req: &mut Request) -> Result<Self, ApiError> {
+    pub(super) async fn read(req: &mut Request, api: &Api) -> Result<Self, ApiError> {
         use salvo::http::Body as _;
         if req.body().is_end_stream() {
             return Ok(Self::default());
         }
         let media_type = req.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        if form::is_form(media_type) {
+            let mut read = Self::default();
+            for (name, sent) in form::parts(req, &api.media).await? {
+                match sent {
+                    Sent::Text(text) => read.values.push((name, text)),
+                    Sent::File(file) => read.files.push((name, file)),
+                    Sent::Json(_) => {}
+                }
+            }
+            return Ok(read);
+        }
         let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
             return Err(ApiError::unsupported_media_type(&String::from_utf8_lossy(media_type)));
@@ -38,17 +52,23 @@ impl Form {
 
     /// The fields of a body, or of a query.
     pub(super) fn parse(text: &[u8]) -> Self {
-        Self { values: form_urlencoded::parse(text).into_owned().collect() }
+        Self { values: form_urlencoded::parse(text).into_owned().collect(), files: Vec::new() }
     }
 
     /// A form as it is shown first.
     pub(super) fn of(values: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        Self { values: values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { values, files: Vec::new() }
     }
 
     /// A field as it was typed; of several the last, and nothing if it was left out.
     pub(super) fn text(&self, name: &str) -> &str {
         self.values.iter().rev().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// Whether a box is ticked.
+    pub(super) fn is_ticked(&self, name: &str) -> bool {
+        self.values.iter().any(|(known, _)| known == name)
     }
 
     /// All values of a field that may come several times.
@@ -59,7 +79,18 @@ impl Form {
     /// The fields, for the rules to read.
     pub(super) fn fields(&self) -> Fields {
         let texts = self.values.iter().map(|(name, text)| (name.clone(), Sent::Text(text.clone())));
-        Fields::from_form(texts)
+        let files = self.files.iter().map(|(name, file)| (name.clone(), Sent::File(file.clone())));
+        Fields::from_form(texts.chain(files))
+    }
+
+    /// The file that was chosen.
+    pub(super) fn file(&self, name: &str) -> Option<&Upload> {
+        self.files.iter().find(|(known, _)| known == name).map(|(_, file)| file)
+    }
+
+    /// The same without its files, which a browser does not choose again by itself.
+    pub(super) fn without_files(&self) -> Self {
+        Self { values: self.values.clone(), files: Vec::new() }
     }
 }
 
@@ -78,6 +109,10 @@ impl Sheet {
 
     pub(super) fn text(&self, name: &str) -> &str {
         self.form.text(name)
+    }
+
+    pub(super) fn is_ticked(&self, name: &str) -> bool {
+        self.form.is_ticked(name)
     }
 
     pub(super) fn errors(&self, name: &str) -> &[String] {

@@ -12,11 +12,14 @@ use futures_util::future::join_all;
 use salvo::{Depot, Request, Router, handler};
 use souk_actors::{Refused, to_its_end};
 use souk_store::accounts;
+use souk_store::changes::Kind;
 use souk_store::ledger::Refusal;
 use souk_store::model::{Money, Order, OrderId, OrderStatus, Step, Timestamp, User, UserId};
 use souk_store::orders::{self, OrderQuery};
 
+use super::export;
 use super::form::{Form, Sheet};
+use super::history::{self, Entry};
 use super::list::{Choice, Pager, Paging, filters, link};
 use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
@@ -34,6 +37,7 @@ const MOST_AT_ONCE: usize = 200;
 pub(super) fn routes() -> Router {
     Router::with_path("orders")
         .get(list)
+        .push(Router::with_path("export").get(export::of_orders))
         .push(Router::with_path("step").post(move_many_on))
         .push(Router::with_path("{order}").get(show).push(Router::with_path("step").post(move_on)))
 }
@@ -157,6 +161,7 @@ struct OrderPage {
     order: Order,
     user: Option<Arc<User>>,
     steps: Vec<Offered>,
+    changes: Vec<Entry>,
 }
 
 /// A step that an order can take now.
@@ -178,6 +183,7 @@ async fn show(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
         layout: Layout::new(staff(depot), "orders", format!("Order #{}", order.id)),
         user: api.cache.user(&api.db, order.user_id).await?,
         steps: steps.collect(),
+        changes: history::of(api, Kind::Order, order.id.0).await?,
         order,
     })
 }
@@ -201,8 +207,10 @@ fn wanted(form: &Form) -> Result<OrderStatus, ApiError> {
 async fn move_on(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let order: OrderId = id(req, "order")?;
     let to = wanted(form(depot))?;
-    let flash = match api(depot).handles.ledger.step_order(order, to, None).await {
-        Ok(()) => Flash::done(format!("Order #{order} is {to} now.")),
+    let ledger = api(depot).handles.ledger.by(staff(depot).author());
+    let flash = match ledger.step_order(order, to, None).await {
+        Ok(true) => Flash::done(format!("Order #{order} is {to} now.")),
+        Ok(false) => Flash::done(format!("Order #{order} was {to} already.")),
         Err(refused) => match why(order, &refused) {
             Some(why) => Flash::warning(why),
             None => return Err(refused.into()),
@@ -239,29 +247,24 @@ async fn move_many_on(depot: &mut Depot) -> Result<Page, ApiError> {
     if chosen.len() > MOST_AT_ONCE {
         return see(&Flash::warning(format!("At most {MOST_AT_ONCE} orders can be moved on at once.")));
     }
-    let were = orders::statuses(&api.db, &chosen).await?;
-    let ledger = api.handles.ledger.clone();
+    let ledger = api.handles.ledger.by(staff(depot).author());
     let steps = chosen.into_iter().map(move |order| {
         let ledger = ledger.clone();
         async move { (order, ledger.step_order(order, to, None).await) }
     });
     let outcomes = to_its_end(async move { join_all(steps).await }).await;
-    see(&told(to, &were, &outcomes))
+    see(&told(to, &outcomes))
 }
 
 /// What became of a bulk step: `8 shipped. 2 were left: cancelled already.`
-fn told(
-    to: OrderStatus,
-    were: &BTreeMap<OrderId, OrderStatus>,
-    outcomes: &[(OrderId, Result<(), Refused>)],
-) -> Flash {
+fn told(to: OrderStatus, outcomes: &[(OrderId, Result<bool, Refused>)]) -> Flash {
     let mut moved = 0;
     let mut left: BTreeMap<String, usize> = BTreeMap::new();
     let mut details = Vec::new();
     for (order, outcome) in outcomes {
         let reason = match outcome {
-            Ok(()) if were.get(order) == Some(&to) => format!("{to} already"),
-            Ok(()) => {
+            Ok(false) => format!("{to} already"),
+            Ok(true) => {
                 moved += 1;
                 continue;
             }
@@ -301,23 +304,22 @@ mod tests {
     fn a_bulk_step_says_how_many_moved_and_why_the_others_did_not() {
         let wrong =
             |from| Err(Refused::Books(Refusal::WrongStep(WrongStep { from, to: OrderStatus::Shipped })));
-        let were = BTreeMap::from([(OrderId(4), OrderStatus::Shipped)]);
         let outcomes = [
-            (OrderId(1), Ok(())),
+            (OrderId(1), Ok(true)),
             (OrderId(2), wrong(OrderStatus::Cancelled)),
             (OrderId(3), wrong(OrderStatus::Cancelled)),
-            (OrderId(4), Ok(())),
+            (OrderId(4), Ok(false)),
         ];
-        let all = told(OrderStatus::Shipped, &were, &outcomes);
+        let all = told(OrderStatus::Shipped, &outcomes);
         assert_eq!(
             all.text,
             "1 order shipped. Left as they were: 2 were cancelled already, 1 was shipped already."
         );
         assert!(all.is_warning);
-        let one = told(OrderStatus::Shipped, &were, &outcomes[..1]);
+        let one = told(OrderStatus::Shipped, &outcomes[..1]);
         assert_eq!((one.text.as_str(), one.is_warning), ("1 order shipped.", false));
         assert_eq!(
-            told(OrderStatus::Shipped, &were, &outcomes[3..]).text,
+            told(OrderStatus::Shipped, &outcomes[3..]).text,
             "No order was shipped. Left as they were: 1 was shipped already."
         );
     }

@@ -19,9 +19,11 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const MOST_DETAILS: usize = 1_800;
 
 /// The parts of the site: name, path, and the words for it.
-const SECTIONS: [(&str, &str, &str); 4] = [
+const SECTIONS: [(&str, &str, &str); 6] = [
     ("dashboard", "/admin/", "Dashboard"),
     ("orders", "/admin/orders/", "Orders"),
+    ("products", "/admin/products/", "Products"),
+    ("categories", "/admin/categories/", "Categories"),
     ("users", "/admin/users/", "Users"),
     ("history", "/admin/history/", "History"),
 ];

@@ -113,7 +113,7 @@ impl Guard {
             }
         }
         if !is_safe {
-            let form = Form::read(req).await?;
+            let form = Form::read(req, &api).await?;
             if !token.made(form.text("csrf")) {
                 return Err(ApiError::new(StatusCode::FORBIDDEN, OUTDATED_FORM));
             }
@@ -220,7 +220,7 @@ async fn log_in(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Res
     if !comes_from_here(req) {
         return Err(ApiError::forbidden());
     }
-    let form = Form::read(req).await?;
+    let form = Form::read(req, api).await?;
     let next = local(form.text("next")).to_owned();
     let refused = |req: &Request, res: &mut Response, status, errors| {
         // The password is typed again.

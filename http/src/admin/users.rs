@@ -12,9 +12,10 @@ use souk_store::changes::Kind;
 use souk_store::model::{User, UserId};
 use souk_store::orders::{self, OrderQuery};
 
+use super::export;
 use super::form::Sheet;
 use super::history::{self, Entry};
-use super::list::{Choice, Pager, Paging, filters};
+use super::list::{Choice, Pager, Paging, filters, link};
 use super::orders::{Row, rows};
 use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
@@ -31,7 +32,7 @@ const ORDERS: i64 = 10;
 
 /// The routes of this file.
 pub(super) fn routes() -> Router {
-    Router::with_path("users").get(list).push(
+    Router::with_path("users").get(list).push(Router::with_path("export").get(export::of_users)).push(
         Router::with_path("{user}")
             .get(show)
             .push(Router::with_path("switch").post(switch))
@@ -61,6 +62,8 @@ struct ListPage {
     users: Vec<User>,
     is_filtered: bool,
     pager: Pager,
+    /// The list's query.
+    back: String,
 }
 
 #[handler]
@@ -87,6 +90,7 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
         ],
         users,
         pager: paging.pager(req, total),
+        back: link(req, &[("page", "")]),
     })
 }
 

@@ -83,6 +83,16 @@ impl fmt::Display for Status {
 
 impl HtmlSafe for Status {}
 
+/// Where an uploaded image is.
+pub(super) fn image(name: &str) -> String {
+    format!("/media/{name}")
+}
+
+/// Where its small copy is, for lists.
+pub(super) fn thumbnail(name: &str) -> String {
+    image(&crate::media::small(name))
+}
+
 /// `1 order`, `12 orders`.
 pub(super) fn plural(count: usize, one: &str, many: &str) -> String {
     let word = if count == 1 { one } else { many };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::bulk::BulkConnection;
 use crate::cache::Key;
+use crate::changes::{self, Action, Author, Draft};
 use crate::db::StoreError;
 use crate::model::{
     CartId, Level, MAX_STOCK, Money, MovementKind, Order, OrderId, OrderItem, OrderItemId, OrderStatus,
@@ -13,7 +14,7 @@ use crate::model::{
 
 use super::lock::{OpenOrder, Shelf, TakenKey};
 use super::{
-    Done, EditCart, FirstAnswer, Outcome, PlaceOrder, ProductChange, Refusal, Shortfall, StepOrder,
+    Done, EditCart, FirstAnswer, Outcome, PlaceOrder, ProductChange, Refusal, Seen, Shortfall, StepOrder,
     StockMove, Work, products,
 };
 
@@ -65,6 +66,8 @@ pub(super) struct Books {
     pub(super) steps: Vec<StepDraft>,
     pub(super) movements: Vec<MovementDraft>,
     pub(super) refused_keys: Vec<(usize, FirstAnswer)>,
+    /// What admins did, for the history.
+    pub(super) noted: Vec<(Author, Draft)>,
     pub(super) forget: HashSet<Key>,
     pub(super) new_levels: Vec<(ProductId, Level)>,
 }
@@ -84,13 +87,15 @@ impl Books {
         mut self,
         tx: &mut C,
         works: &[Work],
+        authors: &[Option<Author>],
     ) -> Result<Self, StoreError> {
+        let by = |index: usize| authors.get(index).and_then(Option::as_ref);
         for (index, work) in works.iter().enumerate() {
             let outcome = match work {
-                Work::Create(new) => self.create(tx, new).await?,
-                Work::Change(id, change, version) => self.change(tx, *id, change, *version).await?,
-                Work::Delete(id, version) => self.delete(tx, *id, *version).await?,
-                Work::Move(id, stock_move) => self.move_stock(tx, *id, *stock_move).await?,
+                Work::Create(new) => self.create(tx, new, by(index)).await?,
+                Work::Change(id, change, seen) => self.change(tx, *id, change, *seen, by(index)).await?,
+                Work::Delete(id, version) => self.delete(tx, *id, *version, by(index)).await?,
+                Work::Move(id, stock_move) => self.move_stock(tx, *id, *stock_move, by(index)).await?,
                 Work::Place(_) | Work::Step(_) | Work::EditCart(_) => continue,
             };
             self.outcomes[index] = Some(outcome);
@@ -108,7 +113,7 @@ impl Books {
                     }
                 }
                 Work::Step(step) => {
-                    let outcome = self.step(step);
+                    let outcome = self.step(step, by(index));
                     self.outcomes[index] = Some(outcome);
                 }
                 Work::EditCart(edit) => self.cart_edits.push((index, *edit)),
@@ -122,6 +127,7 @@ impl Books {
         &mut self,
         tx: &mut C,
         new: &super::NewProduct,
+        by: Option<&Author>,
     ) -> Result<Outcome, StoreError> {
         let id = match products::create(tx, self.now, new).await? {
             Ok(id) => id,
@@ -135,6 +141,15 @@ impl Books {
         }
         self.new_levels.push((id, Level { stock: product.stock, version: product.version }));
         self.forget.insert(Key::Catalogue);
+        let fields = changes::Fields::default()
+            .is("name", &product.name)
+            .is("price", &product.price)
+            .is("category", &product.category_name)
+            .is("sku", &product.sku)
+            .is("stock", &product.stock)
+            .is("featured", &product.featured)
+            .is("is_active", &product.is_active);
+        self.remember(by, &product, Action::Created, fields);
         Ok(Ok(Done::Product(Box::new(product))))
     }
 
@@ -143,15 +158,27 @@ impl Books {
         tx: &mut C,
         id: ProductId,
         change: &ProductChange,
-        version: Option<i64>,
+        seen: Seen,
+        by: Option<&Author>,
     ) -> Result<Outcome, StoreError> {
-        if let Err(refusal) = self.unchanged(id, version) {
+        if let Err(refusal) = self.unchanged(id, seen.version) {
             return Ok(Err(refusal));
         }
-        let mut product = match products::change(tx, self.now, id, change).await? {
-            Ok(product) => product,
+        if let Some(shelf) = self.shelves.get(&id)
+            && seen.stock.is_some_and(|stock| stock != shelf.stock)
+        {
+            return Ok(Err(Refusal::StockIs(shelf.stock)));
+        }
+        if let Some(updated_at) = seen.updated_at
+            && products::find(tx, id).await?.is_none_or(|product| product.updated_at != updated_at)
+        {
+            return Ok(Err(Refusal::ProductChanged));
+        }
+        let (before, mut product) = match products::change(tx, self.now, id, change).await? {
+            Ok(changed) => changed,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let mut fields = changes::Fields::of_products(&before, &product);
         let shelf = self.shelves.get_mut(&id).expect("unchanged() found it");
         shelf.touch();
         shelf.name.clone_from(&product.name);
@@ -160,12 +187,15 @@ impl Books {
         shelf.is_active = product.is_active;
         if let Some(level) = change.stock.filter(|level| *level != shelf.stock) {
             let difference = level - shelf.stock;
+            let was = shelf.stock;
             if shelf.shift(difference).is_some() {
+                fields = fields.differ("stock", &was, &level);
                 self.note(id, MovementKind::Set, difference, level, MovedBy::Admin);
             }
         }
         self.forget.extend([Key::Product(id), Key::Catalogue]);
         self.lay_level_over(&mut product);
+        self.remember(by, &product, Action::Changed, fields);
         Ok(Ok(Done::Product(Box::new(product))))
     }
 
@@ -174,9 +204,16 @@ impl Books {
         tx: &mut C,
         id: ProductId,
         version: Option<i64>,
+        by: Option<&Author>,
     ) -> Result<Outcome, StoreError> {
         if let Err(refusal) = self.unchanged(id, version) {
             return Ok(Err(refusal));
+        }
+        if by.is_some()
+            && let Some(product) = products::find(tx, id).await?
+        {
+            let fields = changes::Fields::default();
+            self.remember(by, &product, Action::Deleted, fields);
         }
         products::delete(tx, id).await?;
         self.shelves.remove(&id);
@@ -190,10 +227,12 @@ impl Books {
         tx: &mut C,
         id: ProductId,
         stock_move: StockMove,
+        by: Option<&Author>,
     ) -> Result<Outcome, StoreError> {
         let Some(shelf) = self.shelves.get_mut(&id) else {
             return Ok(Err(Refusal::ProductNotFound));
         };
+        let was = shelf.stock;
         let (kind, change) = match stock_move {
             StockMove::Change(change) => (MovementKind::Change, change),
             StockMove::Set { stock, was } if was == shelf.stock => (MovementKind::Set, stock - was),
@@ -209,7 +248,15 @@ impl Books {
             return Ok(Err(Refusal::ProductNotFound));
         };
         self.lay_level_over(&mut product);
+        let fields = changes::Fields::default().differ("stock", &was, &(was + change));
+        self.remember(by, &product, Action::Changed, fields);
         Ok(Ok(Done::Product(Box::new(product))))
+    }
+
+    fn remember(&mut self, by: Option<&Author>, product: &Product, action: Action, fields: changes::Fields) {
+        let label = product.name.clone();
+        let draft = Draft { kind: changes::Kind::Product, object_id: product.id.0, label, action, fields };
+        self.noted.extend(changes::drafted(by, draft));
     }
 
     fn unchanged(&self, id: ProductId, version: Option<i64>) -> Result<(), Refusal> {
@@ -321,14 +368,14 @@ impl Books {
         self.outcomes[work] = Some(Err(refusal));
     }
 
-    fn step(&mut self, step: &StepOrder) -> Outcome {
+    fn step(&mut self, step: &StepOrder, by: Option<&Author>) -> Outcome {
         let order = self
             .orders
             .get_mut(&step.order_id)
             .filter(|order| step.owner.is_none_or(|owner| owner == order.user_id))
             .ok_or(Refusal::OrderNotFound)?;
         let restock = match order.status.step(step.to).map_err(Refusal::WrongStep)? {
-            Step::Stay => return Ok(Done::Stepped(order.id)),
+            Step::Stay => return Ok(Done::Stepped { moved: false }),
             Step::Move { restock } => restock,
         };
         if restock {
@@ -359,7 +406,15 @@ impl Books {
             to: step.to,
             total: order.total,
         });
+        let draft = Draft {
+            kind: changes::Kind::Order,
+            object_id: order.id.0,
+            label: format!("#{}", order.id),
+            action: Action::Changed,
+            fields: changes::Fields::default().differ("status", &order.status, &step.to),
+        };
+        self.noted.extend(changes::drafted(by, draft));
         order.status = step.to;
-        Ok(Done::Stepped(order.id))
+        Ok(Done::Stepped { moved: true })
     }
 }

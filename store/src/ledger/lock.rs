@@ -196,6 +196,7 @@ pub(super) async fn open<C: BulkConnection>(
         steps: Vec::new(),
         movements: Vec::new(),
         refused_keys: Vec::new(),
+        noted: Vec::new(),
         forget: HashSet::new(),
         new_levels: Vec::new(),
     })

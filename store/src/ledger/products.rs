@@ -131,16 +131,17 @@ pub(super) async fn create<C: BulkConnection>(
     Ok(Ok(id))
 }
 
-/// Changes what a product is; its stock and version are the batch's to write.
+/// Changes what a product is, and gives it as it was and as it is; its stock and version are the batch's to write.
 pub(super) async fn change<C: BulkConnection>(
     tx: &mut C,
     now: Timestamp,
     id: ProductId,
     change: &ProductChange,
-) -> Result<Result<Product, Refusal>, StoreError> {
-    let Some(mut product) = find(tx, id).await? else {
+) -> Result<Result<(Product, Product), Refusal>, StoreError> {
+    let Some(before) = find(tx, id).await? else {
         return Ok(Err(Refusal::ProductNotFound));
     };
+    let mut product = before.clone();
     macro_rules! take {
         ($($field:ident)*) => {$(
             if let Some(value) = change.$field.clone() {
@@ -168,7 +169,7 @@ pub(super) async fn change<C: BulkConnection>(
         Column::texts([search_text(&product.name, &product.description)]),
         Column::Time(vec![now]),
     ];
-    Ok(if tx.run_rows(&UPDATE, &columns).await? > 0 { Ok(product) } else { Err(Refusal::SkuTaken) })
+    Ok(if tx.run_rows(&UPDATE, &columns).await? > 0 { Ok((before, product)) } else { Err(Refusal::SkuTaken) })
 }
 
 /// Deletes a product with its movements and its lines in carts.

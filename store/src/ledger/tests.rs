@@ -390,8 +390,8 @@ async fn a_description_changed_while_the_last_unit_sells_does_not_bring_it_back(
     let change = ProductChange { description: Some("Bright".to_owned()), ..ProductChange::default() };
     let works = [
         Work::Place(buyer),
-        Work::Change(lamp.id, Box::new(change.clone()), None),
-        Work::Change(lamp.id, Box::new(change), Some(99)),
+        Work::Change(lamp.id, Box::new(change.clone()), Seen::default()),
+        Work::Change(lamp.id, Box::new(change), Seen::version(Some(99))),
     ];
     let batch = commit(&shop.test.db, Uuid::new_v4(), &works).await.unwrap();
     placed(&batch.outcomes[0]);
@@ -422,7 +422,7 @@ async fn stock_is_moved_and_set_only_as_the_admin_saw_it() {
         Err(Refusal::StockIs(5))
     );
     let set = ProductChange { stock: Some(9), ..ProductChange::default() };
-    assert_eq!(level(shop.one(Work::Change(lamp.id, Box::new(set), None)).await), Ok(9));
+    assert_eq!(level(shop.one(Work::Change(lamp.id, Box::new(set), Seen::default())).await), Ok(9));
     let kinds: Vec<(MovementKind, i64)> = read!(&shop.test.db, pool => {
         sqlx::query_as("select kind, level from stock_movements order by id").fetch_all(pool).await
     })
@@ -461,7 +461,7 @@ async fn a_sku_is_made_from_the_id_and_a_taken_one_is_refused_alone() {
     assert_eq!(skus, [Ok(next.clone()), Ok(format!("{next}-1")), Err(Refusal::SkuTaken)]);
     let take = ProductChange { sku: Some(next), ..ProductChange::default() };
     assert_eq!(
-        shop.one(Work::Change(lamp.id, Box::new(take), None)).await.map(|_| ()),
+        shop.one(Work::Change(lamp.id, Box::new(take), Seen::default())).await.map(|_| ()),
         Err(Refusal::SkuTaken)
     );
 }

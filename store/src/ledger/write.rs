@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind, bulk};
 use crate::cache::Key;
 use crate::carts::CartEdit;
+use crate::changes;
 use crate::db::StoreError;
 use crate::model::{
     CartId, CartItemId, Event, EventId, EventKind, Level, OrderId, OrderItemId, OrderStatus, UserId,
@@ -117,6 +118,7 @@ impl Books {
         self.write_steps(&mut jobs);
         let events = self.write_events(&mut jobs);
         self.write_answers(works, &mut jobs);
+        jobs.push(changes::job(self.now, &self.noted));
         for draft in self.placed {
             self.outcomes[draft.work] = Some(Ok(Done::Placed(Box::new(draft.order))));
         }

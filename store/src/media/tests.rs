@@ -3,7 +3,7 @@
 use super::*;
 use crate::accounts::{self, AccountChange};
 use crate::catalogue::{CategoryChange, NewCategory, change_category, create_category, delete_category};
-use crate::ledger::{Done, NewProduct, ProductChange, Work, commit};
+use crate::ledger::{Done, NewProduct, ProductChange, Seen, Work, commit};
 use crate::model::{CategoryId, Money, Product, ProductId};
 use crate::testing::TestDb;
 
@@ -47,7 +47,7 @@ async fn work(test: &TestDb, work: Work) -> Option<Product> {
 }
 
 async fn change(test: &TestDb, id: ProductId, change: ProductChange) -> Option<Product> {
-    work(test, Work::Change(id, Box::new(change), None)).await
+    work(test, Work::Change(id, Box::new(change), Seen::default())).await
 }
 
 fn lamp(category_id: CategoryId, image: &str) -> Work {

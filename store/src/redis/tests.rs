@@ -97,7 +97,7 @@ impl Pair {
     /// Changes the price as a ledger would: commit, forget.
     async fn write(&self, price: i64, at: &Node) {
         let change = ProductChange { price: Some(Money(price)), ..ProductChange::default() };
-        let work = [Work::Change(self.product, Box::new(change), None)];
+        let work = [Work::Change(self.product, Box::new(change), ledger::Seen::default())];
         let batch = ledger::commit(&self.test.db, uuid::Uuid::new_v4(), &work).await.unwrap();
         at.cache.forget(&batch.forget);
     }

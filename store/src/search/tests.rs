@@ -243,3 +243,57 @@ async fn filters_that_exclude_each_other_find_nothing() {
     let query = ProductQuery { filter, limit: 10, ..ProductQuery::default() };
     assert!(page(&shop.test.db, &query, &shop.categories, count).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn staff_find_products_by_every_filter_in_every_order_and_by_sku() {
+    use super::staff::{Left, StaffFilter, StaffSort, after, list};
+    let shop = Shop::open().await;
+    let (db, categories) = (&shop.test.db, &shop.categories);
+    for left in [None, Some(Left::Any), Some(Left::Few), Some(Left::None)] {
+        for is_active in [None, Some(true), Some(false)] {
+            for (category, featured) in [(None, None), (Some(shop.products[1].category_id), Some(true))] {
+                let filter = StaffFilter { category, is_active, featured, left, ..StaffFilter::default() };
+                let passes = |product: &&Product| {
+                    category.is_none_or(|id| id == product.category_id)
+                        && is_active.is_none_or(|is_active| is_active == product.is_active)
+                        && featured.is_none_or(|featured| featured == product.featured)
+                        && match left {
+                            None => true,
+                            Some(Left::Any | Left::Few) => product.stock > 0,
+                            Some(Left::None) => product.stock == 0,
+                        }
+                };
+                let expected: Vec<_> =
+                    shop.products.iter().filter(passes).map(|product| product.id).collect();
+                for sort in StaffSort::ALL {
+                    for descending in [false, true] {
+                        let (found, count) =
+                            list(db, &filter, (sort, descending), (1_000, 0), categories).await.unwrap();
+                        assert_eq!(count, i64::try_from(expected.len()).unwrap(), "{filter:?}");
+                        let mut ids: Vec<_> = found.iter().map(|product| product.id).collect();
+                        ids.sort_unstable();
+                        assert_eq!(ids, expected, "{filter:?}");
+                        let keys = found.iter().map(|product| match sort {
+                            StaffSort::Created => product.created_at.to_string(),
+                            StaffSort::Name => fold(&product.name),
+                            StaffSort::Price => format!("{:012}", product.price.0),
+                            StaffSort::Stock => format!("{:012}", product.stock),
+                        });
+                        let keys: Vec<_> = keys.collect();
+                        assert!(if descending { keys.is_sorted_by(|a, b| a >= b) } else { keys.is_sorted() });
+                    }
+                }
+                let all = after(db, &filter, crate::model::ProductId(0), 1_000, categories).await.unwrap();
+                assert_eq!(all.iter().map(|product| product.id).collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+    for (words, count) in [("s17", 11), ("S359", 1), ("kitchen", 120), ("oak steel", 0)] {
+        let filter = StaffFilter { words: SearchWords::new(words), ..StaffFilter::default() };
+        let found = list(db, &filter, (StaffSort::Name, false), (5, 0), categories).await.unwrap();
+        if count > 0 {
+            assert_eq!(found.1, count, "{words}");
+        }
+        assert!(found.0.len() <= 5);
+    }
+}

@@ -1,0 +1,226 @@
+//! CSV of products, orders and users, as the lists are filtered: read and written a few hundred rows at a time, so that no
+//! more than these are in memory, however many there are.
+//!
+//! A cell that a spreadsheet would take for a formula begins with an apostrophe. If the database fails on the way, the
+//! connection is cut, so that half a file does not pass for a whole one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::try_unfold;
+use salvo::http::{HeaderValue, header};
+use salvo::{Depot, Request, Response, handler};
+use souk_store::model::{Category, OrderId, ProductId, Timestamp, UserId};
+use souk_store::search::staff as search;
+use souk_store::{StoreError, accounts, chain, orders};
+
+use super::{orders as order_pages, products, users};
+use crate::Api;
+use crate::error::ApiError;
+use crate::extract::api;
+
+/// Rows that are read at once.
+const PORTION: i64 = 500;
+
+/// The columns of a file of products; those that can be imported, and the product's number.
+const PRODUCTS: [&str; 9] =
+    ["sku", "name", "description", "price", "stock", "category", "featured", "is_active", "id"];
+const ORDERS: [&str; 10] = [
+    "id",
+    "created_at",
+    "status",
+    "customer",
+    "user_id",
+    "units",
+    "total",
+    "shipping_address",
+    "phone",
+    "notes",
+];
+const USERS: [&str; 11] = [
+    "id",
+    "email",
+    "username",
+    "first_name",
+    "last_name",
+    "phone",
+    "address",
+    "is_active",
+    "is_admin",
+    "date_joined",
+    "last_login",
+];
+
+/// A cell that no spreadsheet takes for a formula.
+fn harmless(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
+}
+
+/// Rows as bytes of a file.
+fn written<const CELLS: usize>(rows: impl IntoIterator<Item = [String; CELLS]>) -> Result<Bytes, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.write_record(row.iter().map(|cell| harmless(cell)))?;
+    }
+    Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?.into())
+}
+
+/// Sends a file whose portions `next` gives, each with what the one after it begins behind; an empty one is the end.
+fn send<K, F, W, const CELLS: usize>(
+    res: &mut Response,
+    name: &str,
+    head: [&str; CELLS],
+    first: K,
+    next: F,
+) -> Result<(), ApiError>
+where
+    K: Send + Sync + 'static,
+    F: Fn(K) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<Option<(Vec<[String; CELLS]>, K)>, StoreError>> + Send + 'static,
+{
+    let day: String = Timestamp::now().to_string().chars().take(10).collect();
+    let disposition = format!("attachment; filename=\"souk-{name}-{day}.csv\"");
+    let headers = res.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(disposition) = HeaderValue::from_str(&disposition) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    let head = written([head.map(str::to_owned)]).map_err(|_| ApiError::internal())?;
+    let next = Arc::new(next);
+    // The head goes with the first portion.
+    let portions = try_unfold((Some(first), Some(head)), move |(after, head)| {
+        let next = Arc::clone(&next);
+        async move {
+            let Some(after) = after else { return Ok(None) };
+            let failed = |error: &StoreError| {
+                tracing::warn!(error = chain(error), "a file of the administration site was cut");
+                std::io::Error::other("the database failed")
+            };
+            let found = next(after).await.map_err(|error| failed(&error))?;
+            let (rows, after) = match found {
+                Some((rows, after)) => (written(rows).map_err(std::io::Error::other)?, Some(after)),
+                None => (Bytes::new(), None),
+            };
+            let bytes = head.map_or(rows.clone(), |head| [&head[..], &rows].concat().into());
+            Ok::<_, std::io::Error>((!bytes.is_empty()).then_some((bytes, (after, None))))
+        }
+    });
+    res.stream(portions);
+    Ok(())
+}
+
+fn yes_or_no(is: bool) -> String {
+    if is { "true" } else { "false" }.to_owned()
+}
+
+#[handler]
+pub(super) async fn of_products(
+    req: &mut Request,
+    depot: &mut Depot,
+    res: &mut Response,
+) -> Result<(), ApiError> {
+    let api = Arc::clone(api(depot));
+    let categories: Arc<Vec<Category>> = api.cache.categories(&api.db, true).await?;
+    let (filter, _) = products::read_filter(req, &categories);
+    send(res, "products", PRODUCTS, ProductId(0), move |after| {
+        let (api, categories, filter) = (Arc::clone(&api), Arc::clone(&categories), filter.clone());
+        async move {
+            let found = search::after(&api.db, &filter, after, PORTION, &categories).await?;
+            let last = found.last().map(|product| product.id);
+            let rows = found.into_iter().map(|product| {
+                [
+                    product.sku,
+                    product.name,
+                    product.description,
+                    product.price.to_string(),
+                    product.stock.to_string(),
+                    product.category_name,
+                    yes_or_no(product.featured),
+                    yes_or_no(product.is_active),
+                    product.id.to_string(),
+                ]
+            });
+            Ok(last.map(|last| (rows.collect(), last)))
+        }
+    })
+}
+
+#[handler]
+pub(super) async fn of_orders(
+    req: &mut Request,
+    depot: &mut Depot,
+    res: &mut Response,
+) -> Result<(), ApiError> {
+    let api = Arc::clone(api(depot));
+    let query = order_pages::read_filter(req, &api).await?.query;
+    send(res, "orders", ORDERS, OrderId(0), move |after| {
+        let (api, query) = (Arc::clone(&api), query.clone());
+        async move {
+            let found = orders::after(&api.db, &query, after, PORTION).await?;
+            let last = found.last().map(|order| order.id);
+            let mut rows = Vec::with_capacity(found.len());
+            for order in found {
+                let customer = customer(&api, order.user_id).await?;
+                rows.push([
+                    order.id.to_string(),
+                    order.created_at.to_string(),
+                    order.status.to_string(),
+                    customer,
+                    order.user_id.to_string(),
+                    order.items.iter().map(|item| item.quantity).sum::<i64>().to_string(),
+                    order.total.to_string(),
+                    order.shipping_address,
+                    order.phone,
+                    order.notes,
+                ]);
+            }
+            Ok(last.map(|last| (rows, last)))
+        }
+    })
+}
+
+async fn customer(api: &Api, id: UserId) -> Result<String, StoreError> {
+    Ok(api.cache.user(&api.db, id).await?.map(|user| user.email.clone()).unwrap_or_default())
+}
+
+#[handler]
+pub(super) fn of_users(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<(), ApiError> {
+    let api = Arc::clone(api(depot));
+    let (filter, _) = users::read_filter(req);
+    send(res, "users", USERS, UserId(0), move |after| {
+        let (api, filter) = (Arc::clone(&api), filter.clone());
+        async move {
+            let found = accounts::after(&api.db, &filter, after, PORTION).await?;
+            let last = found.last().map(|user| user.id);
+            let rows = found.into_iter().map(|user| {
+                [
+                    user.id.to_string(),
+                    user.email,
+                    user.username,
+                    user.first_name,
+                    user.last_name,
+                    user.phone,
+                    user.address,
+                    yes_or_no(user.is_active),
+                    yes_or_no(user.is_admin),
+                    user.date_joined.to_string(),
+                    user.last_login.map(|time| time.to_string()).unwrap_or_default(),
+                ]
+            });
+            Ok(last.map(|last| (rows.collect(), last)))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_spreadsheet_would_compute_is_text_and_what_has_quotes_stays_whole() {
+        let rows = [["=1+1", "-3", "@x", "\ty"], ["a \"b\"", "c,d", "e\nf", "1"]];
+        let bytes = written(rows.map(|row| row.map(str::to_owned))).unwrap();
+        assert_eq!(&bytes[..], b"'=1+1,'-3,'@x,'\ty\n\"a \"\"b\"\"\",\"c,d\",\"e\nf\",1\n");
+    }
+}
