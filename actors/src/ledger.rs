@@ -43,6 +43,8 @@ const MOST_WORKS: usize = 1_024;
 const ADMISSIONS: usize = 4_096;
 /// How long a caller waits for an answer, be it that nobody knows.
 const DEADLINE: Duration = Duration::from_millis(2_500);
+/// How long a caller waits who writes many products together.
+const TOGETHER_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a commit without an answer is looked for before the ledger gives up, and what is cached with it.
 const SETTLE_WITHIN: Duration = Duration::from_mins(5);
 /// How long it waits before it looks again.
@@ -321,6 +323,15 @@ impl Ledger {
         self.submit(Work::Delete(product, if_version)).await.map(drop)
     }
 
+    /// Creates and changes products, all of them or none: works of these two kinds.
+    ///
+    /// # Errors
+    /// `SkuTaken`, `CategoryNotFound`, `ProductNotFound` or `ProductChanged` as [`Refused::Books`]; any other
+    /// [`Refused`].
+    pub async fn write_together(&self, works: Vec<Work>) -> Result<(), Refused> {
+        self.submit_within(TOGETHER_DEADLINE, Work::Together(works)).await.map(drop)
+    }
+
     async fn submit_for_product(&self, work: Work) -> Result<Product, Refused> {
         match self.submit(work).await? {
             Done::Product(product) => Ok(*product),
@@ -329,11 +340,15 @@ impl Ledger {
     }
 
     async fn submit(&self, work: Work) -> Result<Done, Refused> {
+        self.submit_within(DEADLINE, work).await
+    }
+
+    async fn submit_within(&self, deadline: Duration, work: Work) -> Result<Done, Refused> {
         let admission = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| {
             self.counters.busy.fetch_add(1, Ordering::Relaxed);
             Refused::Busy
         })?;
-        ask(self.seat.get(), DEADLINE, |reply| {
+        ask(self.seat.get(), deadline, |reply| {
             Message::Submit(Box::new(Submission {
                 work,
                 by: self.by.clone(),

@@ -21,6 +21,7 @@ pub(crate) mod errors;
 mod export;
 mod form;
 mod history;
+mod import;
 mod list;
 mod orders;
 mod page;

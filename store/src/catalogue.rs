@@ -4,8 +4,9 @@
 //! [`Key::Categories`](crate::cache::Key). Products are read here and written by the ledger alone. What an admin can get
 //! wrong (a name that is taken, a category that is not empty) is a [`CategoryRefusal`], decided by row counts.
 
+use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::changes::{self, Action, Author, Draft};
-use crate::db::{Db, StoreError, read, statements, transaction};
+use crate::db::{Db, StoreError, read, read_together, statements, transaction};
 use crate::model::{Category, CategoryId, Movement, Product, ProductId, Timestamp, fold};
 use crate::search::drop_tag_characters;
 
@@ -66,6 +67,19 @@ statements! {
     MOVEMENTS: "select id, kind, change, level, order_id, created_at from stock_movements \
                 where product_id = $1 order by id desc limit $2 offset $3";
 }
+
+const BY_SKU: Bulk = bulk(
+    concat!(
+        "select ",
+        product_columns!(),
+        " from {rows} join products p on p.sku = v.column1 join categories c on c.id = p.category_id"
+    ),
+    &[Kind::Text],
+);
+
+/// Every statement over many rows of this file, for the test that prepares them.
+#[cfg(test)]
+pub(crate) const BULKS: &[&Bulk] = &[&BY_SKU];
 
 /// What a product is found by, besides its category's name: its folded name and description, each with a line feed,
 /// and one more, so that on SQLite a trigram begins at every character.
@@ -235,6 +249,15 @@ pub async fn delete_category(
         changes::note(tx, by, Timestamp::now(), draft).await?;
         Ok(Ok(()))
     })
+}
+
+/// The products that have one of these SKUs.
+///
+/// # Errors
+/// As [`product`].
+pub async fn by_skus(db: &Db, skus: &[String]) -> Result<Vec<Product>, StoreError> {
+    let columns = [Column::texts(skus.iter().map(String::as_str))];
+    Ok(read_together!(db, connection => { connection.fetch_rows::<Product>(&BY_SKU, &columns).await })?)
 }
 
 /// What a product takes with it when it is deleted. Orders keep their own copy of it.

@@ -47,6 +47,8 @@ pub enum Work {
     Create(Box<NewProduct>),
     /// Change a product, if it still is what the caller saw.
     Change(ProductId, Box<ProductChange>, Seen),
+    /// Create and change products, all of them or none.
+    Together(Vec<Self>),
     /// Delete a product. With a version, only if it still has that one.
     Delete(ProductId, Option<i64>),
 }
@@ -62,6 +64,7 @@ impl Work {
             Self::Move(..) => "move stock",
             Self::Create(_) => "create product",
             Self::Change(..) => "change product",
+            Self::Together(_) => "write products together",
             Self::Delete(..) => "delete product",
         }
     }
@@ -200,6 +203,8 @@ pub enum Done {
     },
     /// The product as it is now.
     Product(Box<Product>),
+    /// All of the works were done.
+    Together,
     /// The product is gone.
     Deleted,
 }
@@ -214,6 +219,7 @@ impl Done {
             Self::CartEdited { .. } => "cart edited",
             Self::Stepped { .. } => "order stepped",
             Self::Product(_) => "product written",
+            Self::Together => "products written together",
             Self::Deleted => "product deleted",
         }
     }

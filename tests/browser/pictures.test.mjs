@@ -38,6 +38,7 @@ test("pictures of the pages", { skip: !folder }, async (t) => {
         product: `/admin/products/${cup.id}/`,
         "product-new": "/admin/products/new/",
         "product-delete": `/admin/products/${cup.id}/delete/`,
+        import: "/admin/products/import/",
         movements: `/admin/products/${cup.id}/movements/`,
         categories: "/admin/categories/",
         category: `/admin/categories/${cup.category}/`,

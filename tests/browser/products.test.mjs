@@ -104,6 +104,33 @@ test("several products are changed at once, and one is deleted knowingly", async
     await says(page, "deleted");
 });
 
+test("a file with bad rows imports nothing, and says which; without them it is imported", async (t) => {
+    const shop = await openShop(t);
+    await shop.product("Assam", { category: "Teas", sku: "T-1", price: "5.00" });
+    const page = await shop.loggedIn(t);
+    page.expectStatus(400);
+    const choose = async (rows) => {
+        const buffer = Buffer.from(`sku,name,price,stock,category\n${rows}`);
+        await page.getByLabel("CSV file").setInputFiles({ name: "teas.csv", mimeType: "text/csv", buffer });
+        await press(page, "Look at it first");
+    };
+    await page.goto("/admin/products/");
+    await page.getByRole("link", { name: "Import …" }).click();
+    await choose("T-1,,5.50,,\nT-2,Ceylon,cheap,3,Teas\nT-3,Oolong,7.00,3,Coffees\n");
+    await says(page, "2 rows cannot be imported, so nothing will be");
+    await says(page, "price: A valid number is required.");
+    await says(page, "category: No category is named “Coffees”.");
+    assert.equal((await shop.api("GET", "/api/products/")).count, 1);
+
+    await choose("T-1,,5.50,,\nT-2,Ceylon,6.00,3,Teas\n");
+    await says(page, "1 new, 1 changed, 0 as they are");
+    await says(page, "price: 5.00 → 5.50");
+    assert.equal((await shop.api("GET", "/api/products/")).count, 1, "it was only looked at");
+    await press(page, "Import them");
+    await says(page, "The file was imported: 1 product created, 1 changed.");
+    assert.equal((await shop.api("GET", "/api/products/?search=ceylon")).results[0].stock, 3);
+});
+
 test("markup in products and categories is shown as text", async (t) => {
     const shop = await openShop(t);
     const markup = `<script>alert("1")</script>'"><img src=x onerror=alert(2)>`;

@@ -4,9 +4,10 @@
 
 mod accounts;
 mod admin;
+mod admin_import;
 mod admin_orders;
-mod api_documents;
 mod admin_products;
+mod api_documents;
 mod audit;
 mod bad_input;
 mod cart;

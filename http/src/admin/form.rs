@@ -35,7 +35,7 @@ impl Form {
             let mut read = Self::default();
             for (name, sent) in form::parts(req, &api.media).await? {
                 match sent {
-                    Sent::Text(text) => read.values.push((name, text)),
+                    Sent::Text(text) => read.values.push((name, with_plain_breaks(text))),
                     Sent::File(file) => read.files.push((name, file)),
                     Sent::Json(_) => {}
                 }
@@ -52,7 +52,11 @@ impl Form {
 
     /// The fields of a body, or of a query.
     pub(super) fn parse(text: &[u8]) -> Self {
-        Self { values: form_urlencoded::parse(text).into_owned().collect(), files: Vec::new() }
+        let values = form_urlencoded::parse(text).into_owned();
+        Self {
+            values: values.map(|(name, text)| (name, with_plain_breaks(text))).collect(),
+            files: Vec::new(),
+        }
     }
 
     /// A form as it is shown first.
@@ -92,6 +96,11 @@ impl Form {
     pub(super) fn without_files(&self) -> Self {
         Self { values: self.values.clone(), files: Vec::new() }
     }
+}
+
+/// Text as it was before the browser made two signs of every line break in it: what nobody touched must not differ.
+fn with_plain_breaks(text: String) -> String {
+    if text.contains('\r') { text.replace("\r\n", "\n") } else { text }
 }
 
 /// A form with what is wrong with it: what templates show.

@@ -23,6 +23,7 @@ use souk_store::search::staff::{self as search, Left, StaffFilter, StaffSort};
 
 use super::export;
 use super::form::{Form, Sheet};
+use super::import;
 use super::list::{Choice, Pager, Paging, filters, link};
 use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
@@ -43,6 +44,7 @@ pub(super) fn routes() -> Router {
         .get(list)
         .push(Router::with_path("new").get(edit::show_new).post(edit::create))
         .push(Router::with_path("export").get(export::of_products))
+        .push(Router::with_path("import").get(import::show).post(import::take))
         .push(Router::with_path("bulk").post(change_many))
         .push(
             Router::with_path("{product}")
@@ -152,12 +154,12 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
         sheet,
         categories: categories_as_choices("Any category", &categories),
         activity: [
-            Choice::new("", "Active or not"),
+            Choice::new("", "Any"),
             Choice::new("true", "Active"),
             Choice::new("false", "Not active"),
         ],
         features: [
-            Choice::new("", "Featured or not"),
+            Choice::new("", "Any"),
             Choice::new("true", "Featured"),
             Choice::new("false", "Not featured"),
         ],

@@ -79,7 +79,7 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
         is_filtered: ["search", "is_active", "is_admin"].iter().any(|name| !sheet.text(name).is_empty()),
         sheet,
         activity: [
-            Choice::new("", "Active or not"),
+            Choice::new("", "Any"),
             Choice::new("true", "Active"),
             Choice::new("false", "Not active"),
         ],

@@ -1,9 +1,9 @@
 //! The second part of a batch: do what admins ask of products, a statement or more each, since that is rare; then decide
 //! carts, steps and orders in arrival order, in memory. The number of statements for these does not grow with the batch.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::bulk::BulkConnection;
+use crate::bulk::{BulkConnection, Column};
 use crate::cache::Key;
 use crate::changes::{self, Action, Author, Draft};
 use crate::db::StoreError;
@@ -96,6 +96,7 @@ impl Books {
                 Work::Change(id, change, seen) => self.change(tx, *id, change, *seen, by(index)).await?,
                 Work::Delete(id, version) => self.delete(tx, *id, *version, by(index)).await?,
                 Work::Move(id, stock_move) => self.move_stock(tx, *id, *stock_move, by(index)).await?,
+                Work::Together(parts) => self.together(tx, parts, by(index)).await?,
                 Work::Place(_) | Work::Step(_) | Work::EditCart(_) => continue,
             };
             self.outcomes[index] = Some(outcome);
@@ -197,6 +198,79 @@ impl Books {
         self.lay_level_over(&mut product);
         self.remember(by, &product, Action::Changed, fields);
         Ok(Ok(Done::Product(Box::new(product))))
+    }
+
+    /// Does all of it or nothing. What can be refused is looked at first, since what is written stays written in this
+    /// transaction. What is refused after that, because another node was quicker by a moment, ends the whole batch.
+    async fn together<C: BulkConnection>(
+        &mut self,
+        tx: &mut C,
+        parts: &[Work],
+        by: Option<&Author>,
+    ) -> Result<Outcome, StoreError> {
+        if let Err(refusal) = self.can_all_be_written(tx, parts).await? {
+            return Ok(Err(refusal));
+        }
+        for part in parts {
+            let outcome = match part {
+                Work::Create(new) => self.create(tx, new, by).await?,
+                // That it is as it was seen is known, and two rows may be about the same product.
+                Work::Change(id, change, _) => self.change(tx, *id, change, Seen::default(), by).await?,
+                _ => Err(Refusal::ProductNotFound),
+            };
+            if outcome.is_err() {
+                let error =
+                    sqlx::Error::Io(std::io::Error::other("a product was written elsewhere meanwhile"));
+                return Err(StoreError::Unavailable(error));
+            }
+        }
+        Ok(Ok(Done::Together))
+    }
+
+    async fn can_all_be_written<C: BulkConnection>(
+        &mut self,
+        tx: &mut C,
+        parts: &[Work],
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        let mut categories = BTreeSet::new();
+        let mut skus = BTreeSet::new();
+        let ids = parts.iter().filter_map(|part| match part {
+            Work::Change(id, ..) => Some(id.0),
+            _ => None,
+        });
+        let found = tx.fetch_rows::<Product>(&products::FIND, &[Column::ints(ids)]).await?;
+        let found: HashMap<ProductId, Product> =
+            found.into_iter().map(|product| (product.id, product)).collect();
+        for part in parts {
+            match part {
+                Work::Create(new) => {
+                    categories.insert(new.category_id);
+                    if let Some(sku) = &new.sku
+                        && !skus.insert(sku.as_str())
+                    {
+                        return Ok(Err(Refusal::SkuTaken));
+                    }
+                }
+                Work::Change(id, change, seen) => {
+                    categories.extend(change.category_id);
+                    let Some(product) = found.get(id) else { return Ok(Err(Refusal::ProductNotFound)) };
+                    let is_as_seen = self.unchanged(*id, seen.version).is_ok()
+                        && seen.updated_at.is_none_or(|time| time == product.updated_at);
+                    // A file says by its SKU which product it means; to change that as well could collide.
+                    if !is_as_seen || change.sku.is_some() {
+                        return Ok(Err(Refusal::ProductChanged));
+                    }
+                }
+                _ => return Ok(Err(Refusal::ProductNotFound)),
+            }
+        }
+        for category in categories {
+            if products::category_name(tx, category).await?.is_none() {
+                return Ok(Err(Refusal::CategoryNotFound));
+            }
+        }
+        let taken = tx.fetch_rows::<(String,)>(&products::TAKEN_SKUS, &[Column::texts(skus)]).await?;
+        Ok(if taken.is_empty() { Ok(()) } else { Err(Refusal::SkuTaken) })
     }
 
     async fn delete<C: BulkConnection>(

@@ -234,7 +234,11 @@ fn placed(works: &[Work]) -> impl Iterator<Item = &PlaceOrder> {
 
 fn touched_products(works: &[Work], order_lines: &HashMap<OrderId, Vec<(ProductId, i64)>>) -> Vec<i64> {
     let sold = placed(works).flat_map(|order| order.lines.as_slice());
-    let named = works.iter().filter_map(|work| match work {
+    let apart = works.iter().flat_map(|work| match work {
+        Work::Together(parts) => parts.as_slice(),
+        work => std::slice::from_ref(work),
+    });
+    let named = apart.filter_map(|work| match work {
         Work::Move(id, _) | Work::Change(id, ..) | Work::Delete(id, _) => Some(id.0),
         _ => None,
     });

@@ -72,13 +72,17 @@ pub(super) const UPDATE: Bulk = bulk(
     ],
 );
 
+/// Those of these SKUs that a product has.
+pub(super) const TAKEN_SKUS: Bulk =
+    bulk("select p.sku from {rows} join products p on p.sku = v.column1", &[Kind::Text]);
+
 /// The product leaves all carts with it.
 pub(super) const DELETE: Bulk =
     bulk("delete from products where id in (select v.column1 from {rows})", &[Kind::Int]);
 
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]
-pub(super) const BULKS: &[&Bulk] = &[&FIND, &CATEGORY_NAME, &INSERT, &SET_SKU, &UPDATE, &DELETE];
+pub(super) const BULKS: &[&Bulk] = &[&FIND, &CATEGORY_NAME, &INSERT, &SET_SKU, &UPDATE, &TAKEN_SKUS, &DELETE];
 
 /// The product as the transaction sees it.
 pub(super) async fn find<C: BulkConnection>(
@@ -88,7 +92,10 @@ pub(super) async fn find<C: BulkConnection>(
     Ok(tx.fetch_rows::<Product>(&FIND, &[Column::ints([id.0])]).await?.pop())
 }
 
-async fn category_name<C: BulkConnection>(tx: &mut C, id: CategoryId) -> Result<Option<String>, StoreError> {
+pub(super) async fn category_name<C: BulkConnection>(
+    tx: &mut C,
+    id: CategoryId,
+) -> Result<Option<String>, StoreError> {
     Ok(tx.fetch_rows::<(String,)>(&CATEGORY_NAME, &[Column::ints([id.0])]).await?.pop().map(|row| row.0))
 }
 

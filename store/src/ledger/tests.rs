@@ -104,6 +104,7 @@ async fn every_statement_over_rows_is_understood_by_the_engine() {
         write::BULKS,
         products::BULKS,
         orders::BULKS,
+        crate::catalogue::BULKS,
         crate::changes::BULKS,
         crate::sample::BULKS,
         crate::testing::load::BULKS,

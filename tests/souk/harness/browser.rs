@@ -38,13 +38,13 @@ impl Browser {
         self.cookies.insert(name.to_owned(), value.to_owned());
     }
 
-    fn call(&self, method: Method, path: &str) -> Call {
+    pub(crate) fn call(&self, method: Method, path: &str) -> Call {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let call = self.visitor.call(method, path);
         if cookies.is_empty() { call } else { call.header("cookie", &cookies.join("; ")) }
     }
 
-    fn keep_cookies(&mut self, answer: &Answer) {
+    pub(crate) fn keep_cookies(&mut self, answer: &Answer) {
         for header in answer.headers.get_all("set-cookie") {
             let header = header.to_str().expect("a cookie of visible characters");
             let (name, rest) = header.split_once('=').expect("a cookie");

@@ -1,0 +1,340 @@
+//! CSV of products, read: first a look at what it would do, then all of it or nothing.
+//!
+//! A row with the SKU of a product changes that product, any other row is a new one. The rules are those of the product's
+//! form. The look keeps nothing: the page that shows it carries the file's text, and it is read anew when it is to be done,
+//! so that what happened meanwhile counts. The writing is one work of the ledger, in one transaction.
+
+use std::collections::{BTreeMap, HashSet};
+
+use askama::Template;
+use salvo::http::StatusCode;
+use salvo::{Depot, handler};
+use souk_actors::to_its_end;
+use souk_store::catalogue;
+use souk_store::ledger::{NewProduct, ProductChange, Seen, Work};
+use souk_store::model::{Category, Product, fold};
+
+use super::form::Form;
+use super::page::{Flash, Layout, Page};
+use super::session::{form, staff};
+use super::view::plural;
+use crate::Api;
+use crate::catalogue::read_fields;
+use crate::error::{ApiError, FieldErrors};
+use crate::extract::api;
+use crate::fields::{Fields, Sent};
+
+/// The most rows of a file: while they are written nobody can order.
+const MOST_ROWS: usize = 1_000;
+
+/// The longest file; the page that shows what it would do carries it.
+const MOST_BYTES: usize = 900 * 1024;
+
+/// How many rows the look shows, of those that are bad and of the others.
+const SHOWN: usize = 200;
+
+const COLUMNS: [&str; 8] =
+    ["sku", "name", "description", "price", "stock", "category", "featured", "is_active"];
+
+/// Columns of our own files that say nothing new.
+const PASSED_OVER: [&str; 1] = ["id"];
+
+#[derive(Template)]
+#[template(path = "admin/import.html")]
+struct ImportPage {
+    layout: Layout,
+    /// What is wrong with the file as a whole.
+    error: Option<String>,
+    look: Option<Look>,
+    most_rows: usize,
+}
+
+/// What a file would do.
+#[derive(Default)]
+struct Look {
+    text: String,
+    bad: Vec<BadRow>,
+    rows: Vec<GoodRow>,
+    works: Vec<Work>,
+    new: usize,
+    changed: usize,
+    same: usize,
+}
+
+struct BadRow {
+    line: u64,
+    sku: String,
+    messages: Vec<String>,
+}
+
+/// A row that would do something.
+struct GoodRow {
+    line: u64,
+    sku: String,
+    name: String,
+    /// Each as `price: 1.00 → 2.00`; none if the product is new.
+    changes: Vec<String>,
+}
+
+impl Look {
+    fn can_be_done(&self) -> bool {
+        self.bad.is_empty() && !self.works.is_empty()
+    }
+}
+
+fn page(depot: &Depot, error: Option<String>, look: Option<Look>) -> Result<Page, ApiError> {
+    let is_bad = error.is_some() || look.as_ref().is_some_and(|look| !look.bad.is_empty());
+    let layout = Layout::new(staff(depot), "products", "Import products");
+    let page = ImportPage { layout, error, look, most_rows: MOST_ROWS };
+    Page::html(if is_bad { StatusCode::BAD_REQUEST } else { StatusCode::OK }, &page)
+}
+
+#[handler]
+pub(super) fn show(depot: &mut Depot) -> Result<Page, ApiError> {
+    page(depot, None, None)
+}
+
+/// The first time a file is looked at, the second time its text is, and it is done.
+#[handler]
+pub(super) async fn take(depot: &mut Depot) -> Result<Page, ApiError> {
+    let (api, staff, form) = (api(depot), staff(depot), form(depot));
+    let text = match text_of(form) {
+        Ok(text) => text,
+        Err(why) => return page(depot, Some(why), None),
+    };
+    let mut look = match look_at(api, text).await? {
+        Ok(look) => look,
+        Err(why) => return page(depot, Some(why), None),
+    };
+    if !form.is_ticked("done") || !look.can_be_done() {
+        return page(depot, None, Some(look));
+    }
+    let (ledger, works) = (api.handles.ledger.by(staff.author()), std::mem::take(&mut look.works));
+    match to_its_end(async move { ledger.write_together(works).await }).await {
+        Ok(()) => {
+            let (new, changed) = (plural(look.new, "product", "products"), look.changed);
+            let flash = Flash::done(format!("The file was imported: {new} created, {changed} changed."));
+            Ok(Page::see_with("/admin/products/", staff, &flash))
+        }
+        Err(refused) => {
+            let error = ApiError::from(refused);
+            if !error.status().is_client_error() {
+                return Err(error);
+            }
+            // Somebody was quicker: what it would do now.
+            let why = "Nothing was imported: some of these products, or a category, were changed meanwhile. Look again.";
+            let look = look_at(api, std::mem::take(&mut look.text)).await?.ok();
+            page(depot, Some(why.to_owned()), look)
+        }
+    }
+}
+
+/// The text of the file that was chosen, or of the one that was looked at.
+fn text_of(form: &Form) -> Result<String, String> {
+    let text = match form.file("file") {
+        Some(file) => String::from_utf8(file.bytes.to_vec())
+            .map_err(|_| "The file is not UTF-8 text. Save it as “CSV UTF-8”.".to_owned())?,
+        None => form.text("text").to_owned(),
+    };
+    if text.len() > MOST_BYTES {
+        return Err(format!("The file is larger than {} KiB: import it in parts.", MOST_BYTES / 1024));
+    }
+    // A browser sends every line break of a page's text as two signs.
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+    if text.trim().is_empty() {
+        return Err("Choose a file with a line of column names and a line for each product.".to_owned());
+    }
+    Ok(text)
+}
+
+/// A row as it stands in the file: where, and its cells by column, without those that are empty.
+struct Row {
+    line: u64,
+    cells: BTreeMap<String, String>,
+}
+
+impl Row {
+    fn cell(&self, name: &str) -> &str {
+        self.cells.get(name).map_or("", String::as_str)
+    }
+}
+
+/// The rows, or what is wrong with the file as a whole.
+fn rows_of(text: &str) -> Result<Vec<Row>, String> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let told = |error: csv::Error| match error.position() {
+        Some(at) => {
+            format!("Line {} cannot be read: it has more or fewer cells than there are columns.", at.line())
+        }
+        None => "The file cannot be read as CSV.".to_owned(),
+    };
+    let names: Vec<String> = reader.headers().map_err(told)?.iter().map(|name| name.to_lowercase()).collect();
+    if let Some(name) =
+        names.iter().find(|name| !COLUMNS.contains(&name.as_str()) && !PASSED_OVER.contains(&name.as_str()))
+    {
+        return Err(format!("There is no column “{name}”. The columns are: {}.", COLUMNS.join(", ")));
+    }
+    if !names.iter().any(|name| name == "sku") {
+        return Err("The column “sku” is missing: by it products are found.".to_owned());
+    }
+    if names.iter().collect::<HashSet<_>>().len() != names.len() {
+        return Err("A column is there twice.".to_owned());
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(told)?;
+        if rows.len() == MOST_ROWS {
+            return Err(format!("The file has more than {MOST_ROWS} rows: import it in parts."));
+        }
+        let cells = names.iter().cloned().zip(record.iter().map(unguarded));
+        let cells = cells.filter(|(name, cell)| !cell.is_empty() && !PASSED_OVER.contains(&name.as_str()));
+        rows.push(Row { line: record.position().map_or(0, csv::Position::line), cells: cells.collect() });
+    }
+    Ok(rows)
+}
+
+/// A cell without the apostrophe that keeps spreadsheets from computing it.
+fn unguarded(cell: &str) -> String {
+    match cell.strip_prefix('\'') {
+        Some(rest) if rest.starts_with(['=', '+', '-', '@', '\t', '\r']) => rest.to_owned(),
+        _ => cell.to_owned(),
+    }
+}
+
+async fn look_at(api: &Api, text: String) -> Result<Result<Look, String>, ApiError> {
+    let rows = match rows_of(&text) {
+        Ok(rows) if rows.is_empty() => {
+            return Ok(Err("The file has no rows below its column names.".to_owned()));
+        }
+        Ok(rows) => rows,
+        Err(why) => return Ok(Err(why)),
+    };
+    let skus: Vec<String> =
+        rows.iter().map(|row| row.cell("sku").to_owned()).filter(|sku| !sku.is_empty()).collect();
+    let known = catalogue::by_skus(&api.db, &skus).await?;
+    let known: BTreeMap<&str, &Product> =
+        known.iter().map(|product| (product.sku.as_str(), product)).collect();
+    let categories = api.cache.categories(&api.db, true).await?;
+    let mut look = Look { text, ..Look::default() };
+    let mut seen = BTreeMap::new();
+    for row in &rows {
+        let sku = row.cell("sku").to_owned();
+        let product = known.get(sku.as_str()).copied();
+        let mut fields = fields_of(row, &categories);
+        if sku.is_empty() {
+            fields.error("sku", "This field may not be blank.");
+        } else if let Some(line) = seen.insert(sku.clone(), row.line) {
+            fields.error("sku", format!("Line {line} has the same."));
+        }
+        let change = read_fields(&mut fields, api, product.is_none()).await?;
+        let errors = fields.into_errors();
+        if errors.is_empty() {
+            look.add(row.line, sku, product, change, &categories);
+        } else {
+            look.bad.push(BadRow { line: row.line, sku, messages: messages(&errors) });
+        }
+    }
+    Ok(Ok(look))
+}
+
+/// The cells as the fields of a product's form; a category is told by its name.
+fn fields_of(row: &Row, categories: &[Category]) -> Fields {
+    let mut unknown = None;
+    let cells = row.cells.iter().filter_map(|(name, cell)| {
+        if name != "category" {
+            return Some((name.clone(), Sent::Text(cell.clone())));
+        }
+        let folded = fold(cell);
+        let found = categories.iter().find(|category| fold(&category.name) == folded);
+        if found.is_none() {
+            unknown = Some(format!("No category is named “{cell}”."));
+        }
+        // One that nobody has, so that nothing else is said about it.
+        found.map(|category| (name.clone(), Sent::Text(category.id.to_string())))
+    });
+    let mut fields = Fields::from_form(cells.collect::<Vec<_>>());
+    if let Some(message) = unknown {
+        fields.error("category", message);
+    }
+    fields
+}
+
+/// What is wrong with a row, each message with its column.
+fn messages(errors: &FieldErrors) -> Vec<String> {
+    let of =
+        |name: &'static str| errors.messages(name).iter().map(move |message| format!("{name}: {message}"));
+    // An unknown category is not missing as well.
+    let is_told_twice = errors.messages("category").len() > 1;
+    COLUMNS
+        .into_iter()
+        .flat_map(of)
+        .filter(|message| !(is_told_twice && message == "category: This field is required."))
+        .collect()
+}
+
+impl Look {
+    fn add(
+        &mut self,
+        line: u64,
+        sku: String,
+        product: Option<&Product>,
+        change: ProductChange,
+        categories: &[Category],
+    ) {
+        let Some(product) = product else {
+            self.new += 1;
+            let name = change.name.clone().unwrap_or_default();
+            self.rows.push(GoodRow { line, sku: sku.clone(), name, changes: Vec::new() });
+            if let Some(new) = as_new(change, sku) {
+                self.works.push(Work::Create(Box::new(new)));
+            }
+            return;
+        };
+        let category = change.category_id.and_then(|id| categories.iter().find(|category| category.id == id));
+        let changes = differences(product, &change, category);
+        if changes.is_empty() {
+            self.same += 1;
+            return;
+        }
+        self.changed += 1;
+        self.rows.push(GoodRow { line, sku, name: product.name.clone(), changes });
+        let seen = Seen { updated_at: Some(product.updated_at), ..Seen::default() };
+        let change = ProductChange { sku: None, ..change };
+        self.works.push(Work::Change(product.id, Box::new(change), seen));
+    }
+}
+
+fn as_new(change: ProductChange, sku: String) -> Option<NewProduct> {
+    Some(NewProduct {
+        name: change.name?,
+        description: change.description.unwrap_or_default(),
+        price: change.price?,
+        stock: change.stock.unwrap_or_default(),
+        category_id: change.category_id?,
+        sku: Some(sku),
+        featured: change.featured.unwrap_or(false),
+        is_active: change.is_active.unwrap_or(true),
+        image: None,
+    })
+}
+
+/// What would be another value, column by column.
+fn differences(product: &Product, change: &ProductChange, category: Option<&Category>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |name: &str, before: String, after: Option<String>| {
+        if let Some(after) = after.filter(|after| *after != before) {
+            let short = |text: String| {
+                if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
+            };
+            found.push(format!("{name}: {} → {}", short(before), short(after)));
+        }
+    };
+    compare("name", product.name.clone(), change.name.clone());
+    compare("description", product.description.clone(), change.description.clone());
+    compare("price", product.price.to_string(), change.price.map(|price| price.to_string()));
+    compare("stock", product.stock.to_string(), change.stock.map(|stock| stock.to_string()));
+    compare("category", product.category_name.clone(), category.map(|category| category.name.clone()));
+    compare("featured", product.featured.to_string(), change.featured.map(|is| is.to_string()));
+    compare("active", product.is_active.to_string(), change.is_active.map(|is| is.to_string()));
+    found
+}

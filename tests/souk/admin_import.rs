@@ -1,0 +1,116 @@
+//! CSV of products: a look at what it would do, each bad row by its line, and then all of it or nothing.
+
+use reqwest::Method;
+
+use crate::harness::{Answer, Browser, Form, Shop};
+
+const PAGE: &str = "/admin/products/import/";
+
+/// Chooses a file and has it looked at.
+async fn look(browser: &mut Browser, csv: &str) -> Answer {
+    let form = Form::new().text("csrf", &browser.csrf(PAGE).await).file("file", csv.as_bytes());
+    form.put_into(browser.call(Method::POST, PAGE)).send().await
+}
+
+/// What the button below a look sends.
+async fn import(browser: &mut Browser, csv: &str) -> Answer {
+    let form = Form::new().text("csrf", &browser.csrf(PAGE).await).text("done", "yes").text("text", csv);
+    let answer = form.put_into(browser.call(Method::POST, PAGE)).send().await;
+    browser.keep_cookies(&answer);
+    answer
+}
+
+#[track_caller]
+fn says(page: &Answer, text: &str) {
+    assert!(page.plain().contains(text), "the page should say {text:?}\n{page}");
+}
+
+#[tokio::test]
+async fn a_file_is_looked_at_first_and_then_imported_as_a_whole() {
+    let shop = Shop::start().await;
+    let teas = shop.new_category("Teas").await;
+    let assam = shop.product("Assam").category(teas).price("5.00").stock(3).with("sku", "T-1").create().await;
+    shop.product("Ceylon").category(teas).price("6.00").stock(9).with("sku", "T-2").create().await;
+    let mut browser = Browser::of_admin(&shop).await;
+    let csv = "\u{feff}SKU,Name,Price,Stock,Category,Featured,id\r\n\
+               T-1,,5.50,8,,true,77\r\n\
+               T-2,Ceylon,6.00,9,teas,,\r\n\
+               T-3,\"'=Darjeeling, first\nflush\",9.99,4,TEAS,,\r\n";
+    let page = look(&mut browser, csv).await.is(200);
+    for text in
+        ["1 new, 1 changed, 1 as they are", "price: 5.00 → 5.50", "stock: 3 → 8", "featured: false → true"]
+    {
+        says(&page, text);
+    }
+    assert_eq!(shop.anyone().get("/api/products/").await.is(200).count(), 2, "nothing was done");
+    let done = import(&mut browser, csv).await;
+    says(&browser.follow(done).await, "1 product created, 1 changed.");
+    let now = shop.anyone().get(&assam.path()).await.is(200);
+    assert_eq!((now.text("name"), now.text("price"), &now["stock"]), ("Assam", "5.50", &8.into()));
+    let new = shop.anyone().get("/api/products/?search=darjeeling").await.is(200).results()[0].clone();
+    assert_eq!(new["name"], "=Darjeeling, first\nflush");
+    says(&browser.get("/admin/history/?kind=product").await.is(200), "<ins>5.50</ins>");
+    // What is there already is nothing to import.
+    let again = look(&mut browser, csv).await.is(200);
+    says(&again, "nothing to import");
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn each_bad_row_is_told_by_its_line_and_nothing_is_done() {
+    let shop = Shop::start().await;
+    shop.new_category("Teas").await;
+    let mut browser = Browser::of_admin(&shop).await;
+    let csv = "sku,name,price,stock,category\n\
+               T-1,Good,1.00,1,Teas\n\
+               T-2,,1.999,-1,Teas\n\
+               T-1,Twice,1.00,1,Teas\n\
+               ,No SKU,1.00,1,Teas\n\
+               T-5,No such,1.00,1,Coffees\n";
+    let page = look(&mut browser, csv).await.is(400);
+    for text in [
+        "4 rows cannot be imported, so nothing will be",
+        "name: This field is required.",
+        "price: Ensure that there are no more than 2 decimal places.",
+        "stock: Ensure this value is greater than or equal to 0.",
+        "sku: Line 2 has the same.",
+        "sku: This field may not be blank.",
+        "category: No category is named “Coffees”.",
+    ] {
+        says(&page, text);
+    }
+    assert!(!page.plain().contains("Import them"), "{page}");
+    import(&mut browser, csv).await.is(400);
+    assert_eq!(shop.anyone().get("/api/products/").await.is(200).count(), 0);
+    for (csv, message) in [
+        ("", "Choose a file"),
+        ("sku,colour\n1,red\n", "There is no column “colour”."),
+        ("name\nx\n", "The column “sku” is missing"),
+        ("sku,sku\n1,2\n", "A column is there twice."),
+        ("sku,name\n1\n", "Line 2 cannot be read"),
+        ("sku,name\n", "The file has no rows"),
+    ] {
+        says(&look(&mut browser, csv).await.is(400), message);
+    }
+    let many: String = (0..1001).map(|number| format!("S{number},x\n")).collect();
+    says(&look(&mut browser, &format!("sku,name\n{many}")).await.is(400), "more than 1000 rows");
+    let bytes = Form::new().text("csrf", &browser.csrf(PAGE).await).file("file", b"sku\n\xff\n");
+    says(&bytes.put_into(browser.call(Method::POST, PAGE)).send().await.is(400), "is not UTF-8 text");
+}
+
+#[tokio::test]
+async fn a_thousand_rows_are_one_change() {
+    let shop = Shop::start().await;
+    shop.new_category("Teas").await;
+    let mut browser = Browser::of_admin(&shop).await;
+    let rows: String =
+        (0..1000).map(|number| format!("S{number},Tea {number},1.00,{number},Teas\n")).collect();
+    let csv = format!("sku,name,price,stock,category\n{rows}");
+    look(&mut browser, &csv).await.is(200);
+    import(&mut browser, &csv).await.is(303);
+    assert_eq!(shop.anyone().get("/api/products/").await.is(200).count(), 1000);
+    let dearer = csv.replace(",1.00,", ",2.00,");
+    import(&mut browser, &dearer).await.is(303);
+    assert_eq!(shop.anyone().get("/api/products/?price_min=2").await.is(200).count(), 1000);
+    shop.audit().await;
+}
