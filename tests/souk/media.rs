@@ -251,6 +251,27 @@ async fn a_refused_write_leaves_no_file() {
     only(&shop, &[]).await;
 }
 
+#[tokio::test]
+async fn a_folder_that_takes_no_file_is_a_503_with_nothing_half_done() {
+    let shop = Shop::start().await;
+    let (admin, lamp) = (shop.admin().await, shop.product("Lamp").create().await);
+    let old = picture(&admin, &lamp.path(), &jpeg(20, 20, 1)).await.is(200)["image"].clone();
+    // In the place of the folder is something that no file can be put into, as on a disk that is full.
+    let (folder, away) = (shop.path().join("data/media"), shop.path().join("data/away"));
+    std::fs::rename(&folder, &away).expect("a folder that moves");
+    std::fs::write(&folder, "full").expect("a file");
+    let form = Form::new().text("name", "Lantern").file("image", &jpeg(20, 20, 2));
+    let answer = send(&admin, Method::PATCH, &lamp.path(), form).await.is(503);
+    assert!(answer["detail"].is_string() && answer.header("retry-after") == "1", "{answer}");
+    let present = shop.anyone().get(&lamp.path()).await.is(200);
+    assert_eq!((&present["name"], &present["image"]), (&json!("Lamp"), &old));
+
+    std::fs::remove_file(&folder).expect("a file");
+    std::fs::rename(&away, &folder).expect("a folder that moves");
+    let new = picture(&admin, &lamp.path(), &jpeg(20, 20, 3)).await.is(200)["image"].clone();
+    only(&shop, &[&new]).await;
+}
+
 /// A file of an upload whose server died before a row named it, and one half written.
 #[tokio::test]
 async fn what_a_crash_left_is_removed_by_the_next_start() {

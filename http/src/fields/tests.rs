@@ -174,3 +174,64 @@ fn what_is_no_json_is_a_parse_error() {
     let text = format!("{{\"a\": \"\\\"{}\"}}", "[".repeat(1000));
     assert_eq!(errors(&text, |fields| drop(fields.text("a").required())), json!(null));
 }
+
+/// The fields of a form that holds these texts.
+fn form(texts: &[(&str, &str)]) -> Fields {
+    Fields::from_form(texts.iter().map(|(name, text)| ((*name).to_owned(), Sent::Text((*text).to_owned()))))
+}
+
+#[test]
+fn a_form_is_read_by_the_same_rules() {
+    let mut fields = form(&[
+        ("name", "  Lamp "),
+        ("n", "3"),
+        ("price", "19.99"),
+        ("on", "on"),
+        ("category", "7"),
+        ("profile.bio", "x"),
+        ("profile.preferences", r#" {"theme": "dark"} "#),
+    ]);
+    assert_eq!(fields.text("name").required(), "Lamp");
+    assert_eq!((fields.integer("n").required(), fields.money("price").required()), (3, Money(1999)));
+    assert!(fields.boolean("on").required());
+    assert_eq!(fields.id::<CategoryId>("category").required_if(true), Some(CategoryId(7)));
+    let within = fields.nested("profile", |profile| {
+        (profile.text("bio").optional(), profile.object("preferences", 100).optional())
+    });
+    assert_eq!(within, Some((Some("x".to_owned()), Some(r#"{"theme":"dark"}"#.to_owned()))));
+    fields.finish().unwrap();
+}
+
+#[test]
+fn an_empty_text_of_a_form_is_what_nobody_filled_in() {
+    let mut fields =
+        form(&[("sku", ""), ("n", " "), ("bio", ""), ("born", ""), ("image", ""), ("preferences", "")]);
+    assert_eq!((fields.text("sku").optional(), fields.integer("n").optional()), (None, None));
+    assert_eq!(fields.text("bio").blank().optional().as_deref(), Some(""));
+    assert_eq!(
+        (fields.date("born").nullable(), fields.object("preferences", 9).optional()),
+        (Some(None), None)
+    );
+    assert!(matches!(fields.image("image").nullable(), Some(None)));
+    assert_eq!(fields.nested("profile", |_| ()), None);
+    fields.finish().unwrap();
+    // But what must be there must be good, in a PATCH as well.
+    for required in [true, false] {
+        let mut fields = form(&[("name", ""), ("price", ""), ("profile.preferences", "{")]);
+        fields.text("name").required_if(required);
+        fields.money("price").required_if(required);
+        fields.nested("profile", |profile| profile.object("preferences", 9).optional());
+        let expected = json!({
+            "name": ["This field may not be blank."],
+            "price": ["A valid number is required."],
+            "profile": {"preferences": ["Value must be valid JSON."]},
+        });
+        assert_eq!(serde_json::to_value(&fields.errors).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_name_with_a_dot_is_no_field_within_in_json() {
+    let mut fields = Fields::from_json(br#"{"profile.bio": "x"}"#).unwrap();
+    assert_eq!(fields.nested("profile", |_| ()), None);
+}

@@ -49,16 +49,9 @@ impl Picture {
         let (image, orientation) = decode(bytes)?;
         let shines_through =
             image.color().has_alpha() && image.pixels().any(|(_, _, pixel)| pixel[3] < u8::MAX);
-        let mut full = if shines_through {
-            let mut image = image.into_rgba8();
-            // Averages of colours must not count what cannot be seen.
-            image.pixels_mut().for_each(multiply_by_alpha);
-            let mut image = shrink(image.into(), FULL_EDGE).into_rgba8();
-            image.pixels_mut().for_each(divide_by_alpha);
-            DynamicImage::from(image)
-        } else {
-            DynamicImage::from(shrink(image, FULL_EDGE).into_rgb8())
-        };
+        let full = shrink(image, FULL_EDGE);
+        let mut full =
+            if shines_through { full.into_rgba8().into() } else { DynamicImage::from(full.into_rgb8()) };
         full.apply_orientation(orientation);
         let small = shrink(full.clone(), SMALL_EDGE);
         let extension = if shines_through { "png" } else { "jpg" };
@@ -116,10 +109,22 @@ fn is_whole_jpeg(bytes: &[u8]) -> bool {
 
 /// The image with its longer edge no longer than that.
 fn shrink(image: DynamicImage, edge: u32) -> DynamicImage {
-    let longer = image.width().max(image.height());
-    if longer <= edge {
+    if image.width().max(image.height()) <= edge {
         image
-    } else if longer >= 2 * edge {
+    } else if image.color().has_alpha() {
+        // Averages of colours must not count what cannot be seen.
+        let mut image = image.into_rgba8();
+        image.pixels_mut().for_each(multiply_by_alpha);
+        let mut image = scale(&image.into(), edge).into_rgba8();
+        image.pixels_mut().for_each(divide_by_alpha);
+        image.into()
+    } else {
+        scale(&image, edge)
+    }
+}
+
+fn scale(image: &DynamicImage, edge: u32) -> DynamicImage {
+    if image.width().max(image.height()) >= 2 * edge {
         // By averages, which need no memory beside the result's.
         image.thumbnail(edge, edge)
     } else {
