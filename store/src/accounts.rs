@@ -82,10 +82,15 @@ statements! {
         "update users set is_active = coalesce($2, is_active), is_admin = coalesce($3, is_admin) where id = $1 returning ",
         user_columns!()
     );
-    /// Makes nothing for an account that was deactivated a moment ago.
-    CREATE_FAMILY: "insert into refresh_families (id, user_id, current_token, expires_at) \
-                    select $1, id, $3, $4 from users where id = $2 and is_active \
-                    and password_hash = coalesce(cast($5 as text), password_hash)";
+    /// Makes nothing for an account that was deactivated, or got another password, a moment ago: whoever is about to do
+    /// that has the row locked, and ends the logins that he sees.
+    CREATE_FAMILY:
+        sqlite "insert into refresh_families (id, user_id, current_token, expires_at) \
+                select $1, id, $3, $4 from users where id = $2 and is_active \
+                and password_hash = coalesce(cast($5 as text), password_hash)",
+        postgres "insert into refresh_families (id, user_id, current_token, expires_at) \
+                  select $1, id, $3, $4 from users where id = $2 and is_active \
+                  and password_hash = coalesce(cast($5 as text), password_hash) for no key update";
     LOGGED_IN: "update users set last_login = $2 where id = $1";
     DROP_EXPIRED: "delete from refresh_families where id in \
                    (select id from refresh_families where expires_at < $1 order by expires_at limit 64)";

@@ -2,7 +2,9 @@
 
 pub mod load;
 
-use sqlx::{Connection, PgConnection};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use tempfile::TempDir;
 
 use crate::carts::{self, CartEdit};
@@ -128,6 +130,41 @@ impl TestDb {
             }
         }
         cart
+    }
+
+    /// What comes of `work` when somebody else has done `before` and not committed it yet, and does `after` as soon as
+    /// `work` waits for him. None on SQLite, where writers take turns.
+    ///
+    /// # Panics
+    /// If a statement fails, or `work` never waits.
+    pub async fn while_another_writes<T>(
+        &self,
+        before: String,
+        work: impl Future<Output = T>,
+        after: String,
+    ) -> Option<T> {
+        self.server.as_ref()?;
+        let connect = async || PgConnection::connect(&self.url).await.expect("the test's database");
+        let (mut other, mut watcher) = (connect().await, connect().await);
+        let run = async |connection: &mut PgConnection, text: String| {
+            raw_sql(AssertSqlSafe(text)).execute(connection).await.expect("a statement of the test's");
+        };
+        run(&mut other, format!("begin; {before}")).await;
+        let release = async {
+            const WAITING: &str = "select count(*) from pg_stat_activity \
+                                   where datname = current_database() and wait_event_type = 'Lock'";
+            loop {
+                let (waiting,): (i64,) =
+                    sqlx::query_as(WAITING).fetch_one(&mut watcher).await.expect("the watcher's answer");
+                if waiting > 0 {
+                    break run(&mut other, format!("{after}; commit")).await;
+                }
+            }
+        };
+        let both = async { tokio::join!(work, release) };
+        let (outcome, ()) =
+            tokio::time::timeout(Duration::from_secs(20), both).await.expect("the work waits for the other");
+        Some(outcome)
     }
 
     /// Stores the next `count` events of a user, as the ledger would, and gives them back.

@@ -47,6 +47,21 @@ async fn of_two_who_register_one_email_at_once_one_wins() {
 }
 
 #[tokio::test]
+async fn a_login_that_meets_a_new_password_or_a_deactivation_does_not_outlive_it() {
+    let test = TestDb::create().await;
+    let (db, now) = (&test.db, Timestamp::now());
+    for (name, change) in [("anna", "password_hash = 'new'"), ("bert", "is_active = false")] {
+        let id = made(db, &account(name)).await.id;
+        let before = format!("update users set {change} where id = {id}");
+        let after = format!("update refresh_families set revoked_at = now() where user_id = {id}");
+        let login = log_in(db, first_token(id), "hash", now.plus_seconds(60), now);
+        if let Some(begun) = test.while_another_writes(before, login, after).await {
+            assert!(!begun.unwrap(), "{change}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_change_touches_what_it_names_and_nothing_else() {
     let test = TestDb::create().await;
     let db = &test.db;
