@@ -115,7 +115,8 @@ impl Levels {
         }
     }
 
-    fn clear(&self) {
+    /// Rows tell all there is to know of levels; for when those known here may be none of this database's any more.
+    pub(crate) fn clear(&self) {
         self.0.levels.clear();
         self.0.epoch.fetch_add(1, Ordering::AcqRel);
     }
@@ -461,7 +462,14 @@ impl LedgerActor {
         if works.is_empty() {
             return Ok(false);
         }
-        match self.commit_together(&works, &authors).await {
+        let mut outcome = self.commit_together(&works, &authors).await;
+        if let Err(Lost::Aborted(error)) = &outcome
+            && error.is_conflict()
+        {
+            tracing::warn!(error = chain(error), batch.works = works.len(), "a batch is tried again");
+            outcome = self.commit_together(&works, &authors).await;
+        }
+        match outcome {
             Ok(batch) => self.publish(batch, answers),
             Err(Lost::Aborted(error @ StoreError::Unavailable(_))) => {
                 tracing::warn!(error = chain(&error), batch.works = works.len(), "a batch was refused");
@@ -477,22 +485,29 @@ impl LedgerActor {
         Ok(true)
     }
 
-    /// One work of the batch is at fault: each is done alone, so that only that one is refused.
+    /// One work of the batch is at fault: each is done alone, so that only that one is refused. Even a lone one is tried
+    /// again: what another node stored just then, the same SKU for one, is seen now, and refused for what it is.
     async fn commit_apart(
         &self,
         works: Vec<Work>,
         authors: &[Option<Author>],
         answers: Vec<Answer>,
     ) -> Result<(), ActorProcessingErr> {
-        let alone = works.len() == 1;
+        let mut is_away = false;
         for ((work, by), answer) in works.into_iter().zip(authors).zip(answers) {
-            if alone {
-                answer.give(Err(Refused::Fault));
+            if is_away {
+                answer.give(Err(Refused::Unavailable));
+                continue;
+            }
+            if answer.reply.is_closed() {
                 continue;
             }
             match self.commit_together(std::slice::from_ref(&work), std::slice::from_ref(by)).await {
                 Ok(batch) => self.publish(batch, vec![answer]),
-                Err(Lost::Aborted(StoreError::Unavailable(_))) => answer.give(Err(Refused::Unavailable)),
+                Err(Lost::Aborted(StoreError::Unavailable(_))) => {
+                    is_away = true;
+                    answer.give(Err(Refused::Unavailable));
+                }
                 Err(Lost::Aborted(error)) => {
                     let kind = work.kind();
                     tracing::error!(error = chain(&error), work.kind = kind, "a work cannot be done");

@@ -56,6 +56,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether this transaction and another waited for each other: it was certainly rolled back, and may well succeed
+    /// when it is tried again.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(cause)) = self else { return false };
+        cause.code().is_some_and(|code| matches!(code.as_ref(), "40P01" | "40001"))
+    }
+
     /// The error of a `commit` itself: unless the engine says that it refused, nobody knows.
     pub(crate) fn in_commit(error: sqlx::Error) -> Self {
         match error {

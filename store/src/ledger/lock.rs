@@ -1,16 +1,18 @@
 //! The first part of a batch: look at all that it touches, and lock it.
 //!
 //! The order of locks is the same in every batch of every node, so that two never wait for each other: carts, orders,
-//! products, inboxes, each in the order of their ids, and last the categories that products name, shared.
+//! products, inboxes, each in the order of their ids, and last the categories that products name, shared. Products that
+//! are put into carts are held after those that change; only a deletion minds.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind, bulk};
+use crate::carts::CartEdit;
 use crate::db::StoreError;
 use crate::model::{CartId, MAX_STOCK, Money, OrderId, OrderStatus, ProductId, Timestamp, UserId};
 
 use super::batch::{Books, cart_of};
-use super::{Done, FirstAnswer, Outcome, PlaceOrder, Refusal, Work};
+use super::{Done, EditCart, FirstAnswer, Outcome, PlaceOrder, Refusal, Work};
 
 use Kind::{Bytes, Int, Text, Time};
 
@@ -32,6 +34,11 @@ const LOCK_PRODUCTS: Bulk = bulk(
     &[Int],
 )
 .ending(" order by p.id for no key update of p");
+/// Products that carts get lines of, which must not be deleted before the lines are stored: a deletion takes its lines
+/// out of carts, and two batches would wait for each other. Shared, and in nobody's way but a deletion's.
+const HOLD_PRODUCTS: Bulk =
+    bulk("select {row: p.id} from {rows} join products p on p.id = v.column1", &[Int])
+        .ending(" order by p.id for key share of p");
 /// How far the numbers of these users' events have come. Of a user without a row only the first order makes events, and
 /// his cart is locked.
 const LOCK_INBOXES: Bulk = bulk(
@@ -50,8 +57,15 @@ const TAKEN_KEYS: Bulk = bulk(
 
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]
-pub(super) const BULKS: &[&Bulk] =
-    &[&LOCK_CARTS, &LOCK_ORDERS, &ITEMS_OF_ORDERS, &LOCK_PRODUCTS, &LOCK_INBOXES, &TAKEN_KEYS];
+pub(super) const BULKS: &[&Bulk] = &[
+    &LOCK_CARTS,
+    &LOCK_ORDERS,
+    &ITEMS_OF_ORDERS,
+    &LOCK_PRODUCTS,
+    &HOLD_PRODUCTS,
+    &LOCK_INBOXES,
+    &TAKEN_KEYS,
+];
 
 /// A locked product: all that an order needs to know of it.
 pub(super) struct Shelf {
@@ -155,11 +169,13 @@ pub(super) async fn open<C: BulkConnection>(
     let lock_carts: Job = (&LOCK_CARTS, vec![Column::ints(cart_ids)]);
     let new_items = placed(works).map(|order| order.lines.len()).sum();
     let new_ids = [("orders", placed(works).count()), ("order_items", new_items)];
-    let (carts, products, inboxes, keys, new_order_ids, new_item_ids);
+    // What is held is only locked.
+    let (carts, products, _held, inboxes, keys, new_order_ids, new_item_ids);
     if order_ids.is_empty() {
-        let [for_products, for_inboxes, for_keys] = jobs_of(works, &order_lines, &orders, now);
-        ([carts, products, inboxes, keys], [new_order_ids, new_item_ids]) =
-            tx.look_up([lock_carts, for_products, for_inboxes, for_keys], new_ids).await?;
+        let [for_products, to_hold, for_inboxes, for_keys] = jobs_of(works, &order_lines, &orders, now);
+        let jobs = [lock_carts, for_products, to_hold, for_inboxes, for_keys];
+        ([carts, products, _held, inboxes, keys], [new_order_ids, new_item_ids]) =
+            tx.look_up(jobs, new_ids).await?;
     } else {
         // What products, and whose inbox, an order's step touches is known only when it is locked.
         let order_ids = Column::ints(order_ids);
@@ -175,7 +191,7 @@ pub(super) async fn open<C: BulkConnection>(
         for (order, product, quantity) in items.rows::<(i64, i64, i64)>()? {
             order_lines.entry(OrderId(order)).or_default().push((ProductId(product), quantity));
         }
-        ([products, inboxes, keys], [new_order_ids, new_item_ids]) =
+        ([products, _held, inboxes, keys], [new_order_ids, new_item_ids]) =
             tx.look_up(jobs_of(works, &order_lines, &orders, now), new_ids).await?;
     }
     let versions = carts.rows::<(i64, i64)>()?.into_iter();
@@ -202,17 +218,18 @@ pub(super) async fn open<C: BulkConnection>(
     })
 }
 
-/// The look-ups of products, inboxes and keys.
+/// The look-ups of products, of those to hold, of inboxes and keys.
 fn jobs_of(
     works: &[Work],
     order_lines: &HashMap<OrderId, Vec<(ProductId, i64)>>,
     orders: &HashMap<OrderId, OpenOrder>,
     now: Timestamp,
-) -> [Job; 3] {
+) -> [Job; 4] {
     let buyers = placed(works).map(|order| order.user_id.0);
     let users = sorted(buyers.chain(orders.values().map(|order| order.user_id.0)));
     [
         (&LOCK_PRODUCTS, vec![Column::ints(touched_products(works, order_lines))]),
+        (&HOLD_PRODUCTS, vec![Column::ints(put_into_carts(works))]),
         (&LOCK_INBOXES, vec![Column::ints(users)]),
         (&TAKEN_KEYS, keys_of(works, now)),
     ]
@@ -243,6 +260,13 @@ fn touched_products(works: &[Work], order_lines: &HashMap<OrderId, Vec<(ProductI
         _ => None,
     });
     sorted(sold.chain(order_lines.values().flatten()).map(|line| line.0.0).chain(named))
+}
+
+fn put_into_carts(works: &[Work]) -> Vec<i64> {
+    sorted(works.iter().filter_map(|work| match work {
+        Work::EditCart(EditCart { edit: CartEdit::Put(product, _), .. }) => Some(product.0),
+        _ => None,
+    }))
 }
 
 /// The columns of [`TAKEN_KEYS`].

@@ -221,6 +221,45 @@ async fn what_others_name_is_not_deleted_and_what_is_deleted_leaves_nothing_behi
 }
 
 #[tokio::test]
+async fn a_key_that_ran_out_and_is_just_used_again_is_not_pruned() {
+    let shop = Shop::open().await;
+    let user = shop.test.user().await;
+    let key = IdempotencyKey { key: "again".to_owned(), fingerprint: [1; 32] };
+    let cart = shop.fill(user, &[]).await;
+    let first = PlaceOrder { key: Some(key.clone()), ..order_of(user, &cart) };
+    assert_eq!(shop.one(Work::Place(first)).await.map(|_| ()), Err(Refusal::CartEmpty));
+    transaction!(&shop.test.db, tx => {
+        let now = Timestamp::now();
+        Ok(sqlx::query("update idempotency_keys set expires_at = $1").bind(now).execute(tx).await.map(drop)?)
+    })
+    .unwrap();
+    let again = "update idempotency_keys set expires_at = now() + interval '1 day'".to_owned();
+    let pruning = prune(&shop.test.db);
+    if let Some(pruned) = shop.test.while_another_writes(again, pruning, "select 1".to_owned()).await {
+        pruned.unwrap();
+        assert!(first_answer(&shop.test.db, user, &key).await.unwrap().is_some(), "the promise holds");
+    }
+}
+
+#[tokio::test]
+async fn a_line_and_the_deletion_of_its_product_do_not_wait_for_each_other() {
+    let shop = Shop::open().await;
+    let lamp = shop.product(5).await;
+    let (user, cart) = shop.cart(&[]).await;
+    let put = Work::EditCart(EditCart {
+        cart_id: cart.id,
+        cart_version: cart.version,
+        edit: CartEdit::Put(lamp.id, 1),
+    });
+    // Another node deletes it, and its carts' lines with it, while this one is about to put a line.
+    let delete = format!("delete from products where id = {}", lamp.id);
+    let putting = Box::pin(shop.one(put));
+    if let Some(outcome) = shop.test.while_another_writes(delete, putting, "select 1".to_owned()).await {
+        assert_eq!(outcome.map(|_| ()), Err(Refusal::ProductNotFound), "of {user}");
+    }
+}
+
+#[tokio::test]
 async fn a_batch_sells_no_more_than_there_is_in_arrival_order() {
     let shop = Shop::open().await;
     let lamp = shop.product(5).await;
