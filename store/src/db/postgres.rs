@@ -39,6 +39,8 @@ const CONNECTIONS: u32 = 16;
 const WORK_WITHIN: Duration = Duration::from_millis(2_500);
 /// How long a commit may go without an answer before it is looked up instead.
 const COMMIT_WITHIN: Duration = Duration::from_secs(1);
+/// How long the server itself gives a statement; see [`SERVING`].
+const STATEMENT_WITHIN: Duration = Duration::from_secs(2);
 /// How long a connection is given to show that it can be used.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// A connection that nobody used for this long shows that it lives before it is used.
@@ -52,8 +54,14 @@ const OLDEST_VERSION: i64 = 150_000;
 
 /// What the server itself sees to on each connection of a node that serves. Who holds locks and falls silent must not
 /// hold up the other nodes until some TCP time-out.
-const SERVING: [(&str, &str); 3] =
-    [("statement_timeout", "2s"), ("lock_timeout", "1s"), ("idle_in_transaction_session_timeout", "5s")];
+const SERVING: [(&str, &str); 4] = [
+    ("statement_timeout", "2s"),
+    // Longer than `deadlock_timeout` is by default, so that of two who wait for each other only one gives up.
+    ("lock_timeout", "1500ms"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    // No statement runs for so long that compiling it would pay.
+    ("jit", "off"),
+];
 
 /// Whom the connections are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +140,7 @@ impl PostgresPool {
                 .boxed()
             })
             .connect_lazy_with(options);
-        let for_batches = Arc::new(Aside::new(pool.clone()));
-        Ok(Self { pool, health, usage, for_batches })
+        Ok(Self { pool, health, usage, for_batches: Arc::default() })
     }
 
     /// Migrates on a connection without time-outs of its own: a node that starts while another migrates waits for it,
@@ -185,7 +192,7 @@ impl PostgresPool {
         self.begin_on(
             loan.keep_in(&self.for_batches),
             "begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
-             set local enable_hashjoin = off; set local enable_mergejoin = off; set local jit = off",
+             set local enable_hashjoin = off; set local enable_mergejoin = off",
         )
         .await
     }
@@ -239,10 +246,16 @@ macro_rules! ask {
         async move {
             let until = Instant::now() + WORK_WITHIN;
             let mut loan = pool.borrow().await?;
+            let asked = Instant::now();
             let outcome = {
                 let $connection = loan.connection();
                 match pool.usage {
-                    Use::Serving => timeout_at(until, $ask).await.unwrap_or_else(|_| Err(no_answer())),
+                    Use::Serving => match timeout_at(until, $ask).await {
+                        Ok(outcome) => outcome,
+                        // It waited too long for its turn to tell anything of the connection.
+                        Err(_) if asked.elapsed() < STATEMENT_WITHIN => return Err(no_answer()),
+                        Err(_) => Err(no_answer()),
+                    },
                     Use::Command => $ask.await,
                 }
             };

@@ -2,16 +2,22 @@
 //! and the one connection that batches keep. Only `postgres.rs` makes them; what was not given back is closed.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection, PgConnection, PgPool, Postgres, raw_sql};
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use sqlx::{Connection, PgConnection, Postgres, raw_sql};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use super::{ACQUIRE_TIMEOUT, CONNECTIONS, Health, LIFETIME, SIGN_OF_LIFE, UNTESTED, in_time};
+use super::{ACQUIRE_TIMEOUT, Health, LIFETIME, SIGN_OF_LIFE, STATEMENT_WITHIN, UNTESTED, in_time};
 
 /// A connection on loan: closed when this is dropped, unless it was given back.
+///
+/// It keeps its place in the pool until the server has done with it, or fallen silent: a server goes on with what it was
+/// asked though nobody listens, and clients that leave one after the other would use up all that it can bear.
 pub(crate) struct Loan {
     connection: Option<PoolConnection<Postgres>>,
     since: Instant,
@@ -26,6 +32,7 @@ impl Loan {
 
     /// The same, to be put aside for the next batch instead of back into the pool.
     pub(super) fn keep_in(mut self, aside: &Arc<Aside>) -> Self {
+        aside.under_way.fetch_add(1, Ordering::Relaxed);
         self.aside = Some(Arc::clone(aside));
         self
     }
@@ -39,11 +46,14 @@ impl Loan {
         match &outcome {
             Ok(_) => self.give_back(),
             Err(sqlx::Error::Database(cause)) => {
-                // It will be closed from the other side.
-                if cause.code().is_some_and(|code| code.starts_with("57P")) {
-                    self.health.lose();
-                } else {
-                    self.give_back();
+                match cause.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity) {
+                    // It will be closed from the other side; 57P: because the server ends.
+                    Some(PgSeverity::Fatal | PgSeverity::Panic) => {
+                        if cause.code().is_some_and(|code| code.starts_with("57P")) {
+                            self.health.lose();
+                        }
+                    }
+                    _ => self.give_back(),
                 }
             }
             Err(_) => self.health.lose(),
@@ -53,7 +63,7 @@ impl Loan {
 
     fn give_back(mut self) {
         let Some(connection) = self.connection.take() else { return };
-        let surplus = match self.aside.take() {
+        let surplus = match &self.aside {
             Some(aside) => aside.put(Kept { connection, since: self.since, used: Instant::now() }),
             None => Some(connection),
         };
@@ -65,9 +75,22 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        // Without a farewell, which might not get through.
-        drop(self.connection.take().map(PoolConnection::detach));
+        if let Some(aside) = self.aside.take() {
+            aside.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
+        let Some(connection) = self.connection.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(close(connection))),
+            Err(_) => drop(connection.detach()),
+        }
     }
+}
+
+/// Closes it when the server has answered what it was asked last, or does not.
+async fn close(mut connection: PoolConnection<Postgres>) {
+    drop(timeout(STATEMENT_WITHIN, connection.ping()).await);
+    // Without a farewell, which might not get through.
+    drop(connection.detach());
 }
 
 /// The pool asks for a sign of life first, and would wait for it for ever, holding one of its places.
@@ -79,9 +102,10 @@ fn return_to_pool(mut connection: PoolConnection<Postgres>) {
 
 /// The connection of the last batch, kept out of the pool for the next one: the pool would ask it for a sign of life
 /// after each batch, and hand out another, whose process at the server has its plans and caches still to fill.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Aside {
-    pool: PgPool,
+    /// How many batches there are at the moment; a node's ledger has one at a time.
+    under_way: AtomicUsize,
     place: Mutex<Place>,
 }
 
@@ -100,10 +124,6 @@ struct Kept {
 }
 
 impl Aside {
-    pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool, place: Mutex::default() }
-    }
-
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,11 +149,11 @@ impl Aside {
         Some(loan)
     }
 
-    /// Gives one that is not kept: too old, one of several batches at the same time, or one that others may wait for.
+    /// Gives one that is not kept: too old, or one of several batches at the same time, of which others may wait for it.
     fn put(&self, kept: Kept) -> Option<PoolConnection<Postgres>> {
         let mut place = self.place();
-        let others_wait = self.pool.size() >= CONNECTIONS && self.pool.num_idle() == 0;
-        if place.closed || place.kept.is_some() || others_wait || kept.since.elapsed() > LIFETIME {
+        let is_one_of_many = place.kept.is_some() || self.under_way.load(Ordering::Relaxed) > 1;
+        if place.closed || is_one_of_many || kept.since.elapsed() > LIFETIME {
             return Some(kept.connection);
         }
         place.kept = Some(kept);
