@@ -107,7 +107,9 @@ impl Nodes {
 
     /// Nobody knows what was not heard.
     fn forget_everything(&self) {
+        // The caches first: a row that was cached before a sale must not be seen without the level that lay over it.
         self.cache.forget_everything_here();
+        self.levels.clear();
         self.carts.forget_all();
     }
 
@@ -175,6 +177,8 @@ impl Actor for Nodes {
                 if let Err(error) = self.redis.begin_epoch().await {
                     tracing::debug!(error = chain(&error), "no new epoch could be begun");
                 }
+                // Until then something old may have come from Redis.
+                self.forget_everything();
                 tracing::warn!("another node fell silent; everything that was cached is forgotten");
             }
         }

@@ -229,12 +229,15 @@ impl Tickets {
     /// A new ticket for the owner of this access token, or None if too many wait. A socket opened with it may live as
     /// long as the token.
     pub async fn issue(&self, access: Access) -> Option<String> {
-        let ticket = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let new = || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let mut ticket = new();
         if let Some(redis) = &self.redis {
             let (digest, most) = (digest(&ticket), i64::try_from(MAX_TICKETS_OF_USER).unwrap_or(i64::MAX));
             if redis.keep_ticket(&digest, access.user, access.expires_at, TICKET_LIFE, most).await.is_some() {
                 return Some(ticket);
             }
+            // Redis may keep the first one yet, when it comes to it.
+            ticket = new();
         }
         self.waiting().keep(&ticket, access).then_some(ticket)
     }

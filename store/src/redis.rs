@@ -55,7 +55,7 @@ use self::letters::Outbox;
 /// How long somebody who reads waits for Redis.
 const READ_DEADLINE: Duration = Duration::from_millis(100);
 /// How long somebody waits for it at the door, where a password costs as much anyway.
-const DOOR_DEADLINE: Duration = Duration::from_millis(400);
+const DOOR_DEADLINE: Duration = Duration::from_millis(800);
 /// How long a message may take, which nobody waits for.
 const POST_DEADLINE: Duration = Duration::from_millis(600);
 /// How long a letter may take to come back to its writer.

@@ -224,7 +224,7 @@ impl Link {
         if self
             .peers
             .insert(letter.from, Peer { number, heard })
-            .is_some_and(|peer| peer.number + 1 != number)
+            .is_some_and(|peer| peer.number.wrapping_add(1) != number)
         {
             return Err(Missed);
         }
