@@ -339,10 +339,15 @@ impl Sql {
     }
 }
 
+/// The most values in a statement that is kept prepared: a few words with all filters.
+const KEPT_ARGUMENTS: usize = 12;
+
 async fn fetch<T: FromAnyRow>(db: &Db, sql: Sql) -> Result<Vec<T>, StoreError> {
     let Sql { text, arguments, .. } = sql;
     Ok(read!(db, pool => {
-        let mut query = sqlx::query_as::<_, T>(AssertSqlSafe(text));
+        // A search for many words has a text of its own, which is not worth keeping on every connection.
+        let mut query =
+            sqlx::query_as::<_, T>(AssertSqlSafe(text)).persistent(arguments.len() <= KEPT_ARGUMENTS);
         for argument in arguments {
             query = match argument {
                 Argument::Int(value) => query.bind(value),
