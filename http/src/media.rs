@@ -13,7 +13,8 @@
 //! (`souk_store::media`). So a crash or a full disk leaves nothing behind that is not found again: a task removes what nobody
 //! names, soon after a change and every few minutes.
 //!
-//! Memory is bounded: uploads share [`ROOM`] while they are read and wait, and are decoded on threads of their own, one each.
+//! Memory is bounded: uploads share 64 MiB while they are read and wait, and are decoded on threads of their own, one
+//! each.
 
 mod picture;
 mod shelf;
