@@ -153,11 +153,7 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
         is_filtered: FILTERS.iter().any(|name| !sheet.text(name).is_empty()),
         sheet,
         categories: categories_as_choices("Any category", &categories),
-        activity: [
-            Choice::new("", "Any"),
-            Choice::new("true", "Active"),
-            Choice::new("false", "Not active"),
-        ],
+        activity: [Choice::new("", "Any"), Choice::new("true", "Active"), Choice::new("false", "Not active")],
         features: [
             Choice::new("", "Any"),
             Choice::new("true", "Featured"),

@@ -78,11 +78,7 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
         layout: Layout::new(staff(depot), "users", "Users"),
         is_filtered: ["search", "is_active", "is_admin"].iter().any(|name| !sheet.text(name).is_empty()),
         sheet,
-        activity: [
-            Choice::new("", "Any"),
-            Choice::new("true", "Active"),
-            Choice::new("false", "Not active"),
-        ],
+        activity: [Choice::new("", "Any"), Choice::new("true", "Active"), Choice::new("false", "Not active")],
         roles: [
             Choice::new("", "Everybody"),
             Choice::new("true", "Admins"),
