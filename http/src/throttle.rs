@@ -79,8 +79,8 @@ impl LoginThrottle {
         if let Some(redis) = &self.redis
             && let Some(tenth_last) = redis.failure(&tries.text(), MOST_FAILURES as i64 - 1).await
         {
-            // Redis may have dropped its count to make room.
-            let Some(tenth_last) = tenth_last else { return self.check_here(tries) };
+            // What this node counted may have been forgotten since, by a success on another.
+            let Some(tenth_last) = tenth_last else { return Ok(()) };
             // Another node's clock may be ahead of this one's.
             let age = u64::try_from(Timestamp::now().unix_millis() - tenth_last).unwrap_or(0);
             return wait_for(Duration::from_millis(age));
