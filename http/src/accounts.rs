@@ -9,7 +9,7 @@ mod operations;
 use std::net::IpAddr;
 
 use salvo::http::StatusCode;
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -31,6 +31,7 @@ use crate::page::PageQuery;
 use crate::passwords::{self, Busy, Owner};
 use crate::query::Query;
 use crate::reply::Reply;
+use crate::route::route;
 use crate::tokens::{BadToken, Refresh, TICKET_LIFE};
 
 pub(crate) const MAX_EMAIL: usize = accounts::LONGEST_EMAIL;
@@ -51,19 +52,26 @@ pub(crate) fn routes() -> Router {
     Router::new()
         .push(
             Router::with_path("token")
-                .post(log_in)
-                .push(Router::with_path("refresh").post(refresh))
-                .push(Router::with_path("verify").post(verify)),
+                .post(route!(log_in(req, depot)))
+                .push(Router::with_path("refresh").post(route!(refresh(req, depot))))
+                .push(Router::with_path("verify").post(route!(verify(req, depot)))),
         )
-        .push(Router::with_path("profile").get(show_profile).put(change_profile).patch(change_profile))
-        .push(Router::with_path("register").post(register))
-        .push(Router::with_path("logout").post(log_out))
-        .push(Router::with_path("password").post(change_password))
-        .push(Router::with_path("ws-ticket").post(ws_ticket))
         .push(
-            Router::with_path("users")
-                .get(list_users)
-                .push(Router::with_path("{user}").get(show_user).patch(switch_user)),
+            Router::with_path("profile")
+                .get(route!(show_profile(req, depot)))
+                .put(route!(change_profile(req, depot)))
+                .patch(route!(change_profile(req, depot))),
+        )
+        .push(Router::with_path("register").post(route!(register(req, depot))))
+        .push(Router::with_path("logout").post(route!(log_out(req, depot))))
+        .push(Router::with_path("password").post(route!(change_password(req, depot))))
+        .push(Router::with_path("ws-ticket").post(route!(ws_ticket(req, depot))))
+        .push(
+            Router::with_path("users").get(route!(list_users(req, depot))).push(
+                Router::with_path("{user}")
+                    .get(route!(show_user(req, depot)))
+                    .patch(route!(switch_user(req, depot))),
+            ),
         )
 }
 
@@ -263,7 +271,6 @@ pub(crate) fn new_password(fields: &mut Fields, owner: Owner<'_>) -> String {
     password
 }
 
-#[handler]
 async fn register(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let mut fields = extract::fields(req).await?;
@@ -290,7 +297,6 @@ async fn register(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErro
     Reply::created(&RegisteredView { user: UserView::of(&user, req), tokens })
 }
 
-#[handler]
 async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let mut fields = extract::fields(req).await?;
@@ -355,7 +361,6 @@ impl From<Refresh> for RefreshToken {
 }
 
 /// Rotation: the token is used up, its successor is the family's only living one.
-#[handler]
 async fn refresh(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let mut fields = extract::fields(req).await?;
@@ -372,7 +377,6 @@ async fn refresh(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError
 }
 
 /// Whether a token of either kind could be used now.
-#[handler]
 async fn verify(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let mut fields = extract::fields(req).await?;
@@ -396,7 +400,6 @@ async fn verify(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     Reply::ok(&json!({}))
 }
 
-#[handler]
 async fn log_out(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -411,7 +414,6 @@ async fn log_out(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError
     }
 }
 
-#[handler]
 async fn ws_ticket(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -419,7 +421,6 @@ async fn ws_ticket(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErr
     Reply::created(&json!({"ticket": ticket, "expires_in": TICKET_LIFE.as_secs()}))
 }
 
-#[handler]
 async fn show_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let caller = require_user(req, api(depot)).await?;
     Reply::ok(&UserView::of(&caller.user, req))
@@ -427,7 +428,6 @@ async fn show_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, Api
 
 /// PUT and PATCH alike: fields that are left out stay as they are. A form may call the avatar `profile.avatar`, as
 /// nested fields are called in forms, or `avatar`, as people do.
-#[handler]
 async fn change_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -456,7 +456,6 @@ async fn change_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, A
     Reply::ok(&UserView::of(&user, req))
 }
 
-#[handler]
 async fn change_password(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -483,7 +482,6 @@ async fn change_password(req: &mut Request, depot: &mut Depot) -> Result<Reply, 
     Ok(Reply::no_content())
 }
 
-#[handler]
 async fn list_users(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -500,7 +498,6 @@ async fn list_users(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiEr
     Reply::ok(&page.page(req, count, views)?)
 }
 
-#[handler]
 async fn show_user(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -508,7 +505,6 @@ async fn show_user(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErr
     Reply::ok(&AdminUserView::of(&user, req))
 }
 
-#[handler]
 async fn switch_user(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;

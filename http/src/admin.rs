@@ -36,6 +36,7 @@ use salvo::{Request, Router, handler};
 pub(crate) use self::dashboard::Dashboard;
 use self::session::Guard;
 use crate::error::ApiError;
+use crate::route::route;
 
 /// Where the site is; with the slash, since the cookies are kept for what is below it.
 const ROOT: &str = "/admin/";
@@ -44,14 +45,14 @@ const ROOT: &str = "/admin/";
 pub(crate) fn routes() -> Router {
     let pages = Router::new()
         .hoop(Guard::of_pages())
-        .get(dashboard::show)
+        .get(route!(dashboard::show(depot)))
         .push(orders::routes())
         .push(products::routes())
         .push(categories::routes())
         .push(users::routes())
-        .push(Router::with_path("history").get(history::list))
-        .push(Router::with_path("logout").post(session::log_out));
-    let polled = Router::with_path("live").hoop(Guard::of_polls()).get(dashboard::show_live);
+        .push(Router::with_path("history").get(route!(history::list(req, depot))))
+        .push(Router::with_path("logout").post(route!(session::log_out(depot, res))));
+    let polled = Router::with_path("live").hoop(Guard::of_polls()).get(route!(dashboard::show_live(depot)));
     Router::with_path("admin")
         .push(assets::routes())
         .push(session::routes())

@@ -7,7 +7,7 @@ mod operations;
 
 use std::sync::Arc;
 
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use serde::Serialize;
 use souk_store::model::{CartId, CartItemId, CartLine, MAX_QUANTITY, Money, Product, ProductId, Timestamp};
 
@@ -17,13 +17,17 @@ use crate::error::ApiError;
 use crate::extract::{self, api, base_url, media_url, require_user};
 use crate::fields::no_such_object;
 use crate::reply::Reply;
+use crate::route::route;
 
 /// The routes of this file, below `/api/`.
 pub(crate) fn routes() -> Router {
-    Router::with_path("cart").get(show).delete(clear).push(
-        Router::with_path("items")
-            .post(add)
-            .push(Router::with_path("{item}").put(set_quantity).patch(set_quantity).delete(remove)),
+    Router::with_path("cart").get(route!(show(req, depot))).delete(route!(clear(req, depot))).push(
+        Router::with_path("items").post(route!(add(req, depot))).push(
+            Router::with_path("{item}")
+                .put(route!(set_quantity(req, depot)))
+                .patch(route!(set_quantity(req, depot)))
+                .delete(route!(remove(req, depot))),
+        ),
     )
 }
 
@@ -90,7 +94,6 @@ async fn product(api: &Api, id: ProductId) -> Result<Option<Product>, ApiError> 
     }))
 }
 
-#[handler]
 async fn show(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -111,7 +114,6 @@ async fn show(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     })
 }
 
-#[handler]
 async fn clear(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -119,7 +121,6 @@ async fn clear(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> 
     Ok(Reply::no_content())
 }
 
-#[handler]
 async fn add(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -138,7 +139,6 @@ async fn add(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     Reply::created(&ItemView::new(&base_url(req), line, &product))
 }
 
-#[handler]
 async fn set_quantity(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -153,7 +153,6 @@ async fn set_quantity(req: &mut Request, depot: &mut Depot) -> Result<Reply, Api
     Reply::ok(&ItemView::new(&base_url(req), line, &product))
 }
 
-#[handler]
 async fn remove(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;

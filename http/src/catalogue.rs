@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use salvo::http::{StatusCode, header};
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use serde::Serialize;
 use souk_actors::Levels;
 use souk_store::cache::Key;
@@ -28,6 +28,7 @@ use crate::page::PageQuery;
 use crate::query::Query;
 use crate::rendered::{self, Answer, Answers, Moment, Tag};
 use crate::reply::Reply;
+use crate::route::route;
 
 const MAX_NAME: usize = 255;
 const MAX_SKU: usize = 64;
@@ -43,17 +44,17 @@ const ORDERINGS: [(&str, SortBy); 3] =
 /// The routes of this file, below `/api/`.
 pub(crate) fn routes() -> Router {
     Router::with_path("products")
-        .get(list)
-        .post(create)
-        .push(Router::with_path("featured").get(featured))
+        .get(route!(list(req, depot)))
+        .post(route!(create(req, depot)))
+        .push(Router::with_path("featured").get(route!(featured(req, depot))))
         .push(
             Router::with_path("{product}")
-                .get(show)
-                .put(update)
-                .patch(update)
-                .delete(delete)
-                .push(Router::with_path("stock").post(move_stock))
-                .push(Router::with_path("movements").get(list_movements)),
+                .get(route!(show(req, depot)))
+                .put(route!(update(req, depot)))
+                .patch(route!(update(req, depot)))
+                .delete(route!(delete(req, depot)))
+                .push(Router::with_path("stock").post(route!(move_stock(req, depot))))
+                .push(Router::with_path("movements").get(route!(list_movements(req, depot)))),
         )
 }
 
@@ -113,12 +114,10 @@ pub(crate) async fn sees_inactive(req: &Request, api: &Api) -> Result<bool, ApiE
     Ok(viewer(req, api).await?.is_some_and(|caller| caller.user.is_admin))
 }
 
-#[handler]
 async fn list(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     list_within(req, api(depot), |_, _| Ok(())).await
 }
 
-#[handler]
 async fn featured(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     list_within(req, api(depot), |filter, _| {
         filter.nothing |= filter.featured == Some(false);
@@ -185,7 +184,6 @@ fn filter(query: &mut Query<'_>, categories: &[Category], include_inactive: bool
     }
 }
 
-#[handler]
 async fn show(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let is_admin = sees_inactive(req, api).await?;
@@ -243,7 +241,6 @@ pub(crate) async fn read_fields(
     Ok(change)
 }
 
-#[handler]
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -268,7 +265,6 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     written(req, api, StatusCode::CREATED, &product)
 }
 
-#[handler]
 async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -287,7 +283,6 @@ async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     written(req, api, StatusCode::OK, &product)
 }
 
-#[handler]
 async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -314,7 +309,6 @@ fn if_match(req: &Request, present: &Product) -> Result<Option<i64>, ApiError> {
     version.copied().map(Some).ok_or_else(ApiError::precondition_failed)
 }
 
-#[handler]
 async fn move_stock(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -347,7 +341,6 @@ fn read_move(fields: &mut Fields) -> Option<StockMove> {
     None
 }
 
-#[handler]
 async fn list_movements(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;

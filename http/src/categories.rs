@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use salvo::http::Method;
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use serde::Serialize;
 use souk_store::cache::Key;
 use souk_store::catalogue::{self, CategoryChange, CategoryRefusal, NewCategory};
@@ -25,18 +25,19 @@ use crate::fields::Fields;
 use crate::page::PageQuery;
 use crate::rendered::{Answer, Answers, Moment, Tag};
 use crate::reply::Reply;
+use crate::route::route;
 
 const MAX_NAME: usize = 100;
 
 /// The routes of this file, below `/api/`.
 pub(crate) fn routes() -> Router {
-    Router::with_path("categories").get(list).post(create).push(
+    Router::with_path("categories").get(route!(list(req, depot))).post(route!(create(req, depot))).push(
         Router::with_path("{category}")
-            .get(show)
-            .put(update)
-            .patch(update)
-            .delete(delete)
-            .push(Router::with_path("products").get(products)),
+            .get(route!(show(req, depot)))
+            .put(route!(update(req, depot)))
+            .patch(route!(update(req, depot)))
+            .delete(route!(delete(req, depot)))
+            .push(Router::with_path("products").get(route!(products(req, depot)))),
     )
 }
 
@@ -100,7 +101,6 @@ impl Reading {
     }
 }
 
-#[handler]
 async fn list(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let reading = match Reading::begin(req, api).await? {
@@ -117,7 +117,6 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     reading.end(req, api, &page.page(req, count, views.collect())?)
 }
 
-#[handler]
 async fn show(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let reading = match Reading::begin(req, api).await? {
@@ -129,7 +128,6 @@ async fn show(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     reading.end(req, api, &CategoryView::new(&base_url(req), category))
 }
 
-#[handler]
 async fn products(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let id: CategoryId = extract::id(req, "category")?;
     list_within(req, api(depot), |filter, categories| {
@@ -151,7 +149,6 @@ pub(crate) fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange
     }
 }
 
-#[handler]
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -173,7 +170,6 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     Reply::created(&CategoryView::new(&base_url(req), &category))
 }
 
-#[handler]
 async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -191,7 +187,6 @@ async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     Reply::ok(&CategoryView::new(&base_url(req), &category))
 }
 
-#[handler]
 async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;

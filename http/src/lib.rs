@@ -10,6 +10,7 @@
 //! | `fields`, `query` | the fields of a body, filters; every bad one at once |
 //! | `media` | images that were uploaded |
 //! | `page` | pages of lists with their links |
+//! | `route` | their place: an `async fn` becomes a route |
 //! | `reply`, `error` | answers that were asked for, and the others |
 //! | `rendered` | answers that are written once and sent often |
 //! | `openapi` | what their operations look like in the document that `docs` serves |
@@ -28,6 +29,7 @@ mod error;
 mod extract;
 mod fields;
 mod form;
+
 mod hoops;
 pub mod media;
 mod metrics;
@@ -41,6 +43,7 @@ mod query;
 mod rate_limit;
 mod rendered;
 mod reply;
+mod route;
 mod server;
 #[cfg(test)]
 mod testing;

@@ -27,7 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use salvo::fs::NamedFile;
 use salvo::http::{HeaderValue, StatusCode, header};
-use salvo::{Depot, Request, Response, Router, handler};
+use salvo::{Depot, Request, Response, Router};
 use souk_store::{Db, StoreError, chain, media};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -38,6 +38,7 @@ use self::studio::{Busy, Studio};
 use crate::error::ApiError;
 use crate::extract::api;
 use crate::fields::Fields;
+use crate::route::route;
 
 pub(crate) use self::shelf::small;
 
@@ -61,7 +62,7 @@ const READ_AT_ONCE: u64 = 256 * 1024;
 
 /// The routes of this file.
 pub(crate) fn routes() -> Router {
-    Router::with_path("media/{folder}/{file}").get(serve)
+    Router::with_path("media/{folder}/{file}").get(route!(serve(req, depot, res)))
 }
 
 /// Makes the folder of images if it is not there, and tries whether files can be written into it.
@@ -236,7 +237,6 @@ async fn sweep(db: &Db, shelf: &Shelf) -> Result<(), StoreError> {
 }
 
 /// A file never changes under its name, so it may be kept for as long as anybody likes.
-#[handler]
 async fn serve(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<(), ApiError> {
     let part = |name: &str| req.params().get(name).map(String::as_str).unwrap_or_default();
     let name = format!("{}/{}", part("folder"), part("file"));

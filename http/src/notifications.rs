@@ -16,7 +16,7 @@ use std::time::Duration;
 use salvo::http::{HeaderValue, Method, StatusCode, Version, header};
 use salvo::hyper::upgrade::OnUpgrade;
 use salvo::rt::tokio::TokioIo;
-use salvo::{Depot, Request, Response, Router, handler};
+use salvo::{Depot, Request, Response, Router};
 use serde::Serialize;
 use souk_store::events;
 use souk_store::model::{Event, EventId, EventKind, Money, OrderId, OrderStatus, Timestamp, UserId};
@@ -33,6 +33,7 @@ use crate::extract::{self, SignedIn, active_user, api, authenticate, require_use
 use crate::page::PageQuery;
 use crate::query::Query;
 use crate::reply::Reply;
+use crate::route::route;
 
 /// The longest message that a client may send; beyond it the socket is closed.
 const MAX_MESSAGE: usize = 4096;
@@ -43,12 +44,14 @@ const BEARER: &str = "bearer";
 
 /// The routes of this file below `/api/`.
 pub(crate) fn routes() -> Router {
-    Router::with_path("notifications").get(list).push(Router::with_path("read").post(mark_read))
+    Router::with_path("notifications")
+        .get(route!(list(req, depot)))
+        .push(Router::with_path("read").post(route!(mark_read(req, depot))))
 }
 
 /// The route of this file at the root.
 pub(crate) fn socket_route() -> Router {
-    Router::with_path("ws/notifications/{user}").get(connect)
+    Router::with_path("ws/notifications/{user}").get(route!(connect(req, depot, res)))
 }
 
 /// An event as the contract shows it, the same in the list and on the socket but for `read`.
@@ -88,7 +91,6 @@ impl From<&Event> for EventView {
     }
 }
 
-#[handler]
 async fn list(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -105,7 +107,6 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     Reply::ok(&page.page(req, found.count, views)?)
 }
 
-#[handler]
 async fn mark_read(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -116,7 +117,6 @@ async fn mark_read(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErr
     Ok(Reply::no_content())
 }
 
-#[handler]
 async fn connect(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<(), ApiError> {
     let api = api(depot);
     let caller = caller(req, api).await?;

@@ -13,6 +13,7 @@ pub(crate) use self::operations::{operations, schemas};
 use crate::error::ApiError;
 use crate::extract::{api, base_url};
 use crate::reply::Reply;
+use crate::route::route;
 
 /// How long the database may take to answer before the server calls itself not ready.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
@@ -41,7 +42,7 @@ const INDEX: &[(&str, &str)] = &[
 pub(crate) fn routes() -> Router {
     Router::new()
         .push(Router::with_path("healthz").get(healthz))
-        .push(Router::with_path("readyz").get(readyz))
+        .push(Router::with_path("readyz").get(route!(readyz(depot))))
 }
 
 /// An index of the API's entry points by name.
@@ -59,7 +60,6 @@ fn healthz() -> Result<Reply, ApiError> {
 }
 
 /// 200 only while the database answers, the ledger runs, and no shutdown has begun.
-#[handler]
 async fn readyz(depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     if api.is_closing() {

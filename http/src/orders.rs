@@ -7,7 +7,7 @@
 mod operations;
 
 use salvo::http::{HeaderName, HeaderValue, StatusCode};
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use souk_actors::Checkout;
@@ -24,6 +24,7 @@ use crate::extract::{self, SignedIn, api, require_admin, require_user};
 use crate::page::PageQuery;
 use crate::query::Query;
 use crate::reply::Reply;
+use crate::route::route;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -35,17 +36,17 @@ const MAX_PHONE: usize = 32;
 
 /// The routes of this file, below `/api/`.
 pub(crate) fn routes() -> Router {
-    Router::with_path("orders").get(list).post(place).push(
+    Router::with_path("orders").get(route!(list(req, depot))).post(route!(place(req, depot))).push(
         Router::with_path("{order}")
-            .get(show)
-            .push(Router::with_path("status").patch(set_status))
-            .push(Router::with_path("cancel").post(cancel)),
+            .get(route!(show(req, depot)))
+            .push(Router::with_path("status").patch(route!(set_status(req, depot))))
+            .push(Router::with_path("cancel").post(route!(cancel(req, depot)))),
     )
 }
 
 /// The route of this file below `/auth/api/`.
 pub(crate) fn own_routes() -> Router {
-    Router::with_path("orders").get(list_own)
+    Router::with_path("orders").get(route!(list_own(req, depot)))
 }
 
 #[derive(Serialize)]
@@ -108,7 +109,6 @@ impl From<Order> for OrderView {
     }
 }
 
-#[handler]
 async fn place(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -177,7 +177,6 @@ async fn replay(api: &Api, answer: FirstAnswer) -> Result<Reply, ApiError> {
     }
 }
 
-#[handler]
 async fn list(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -196,7 +195,6 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     page_of_orders(req, api, query, user).await
 }
 
-#[handler]
 async fn list_own(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -222,7 +220,6 @@ async fn page_of_orders(
     Reply::ok(&page.page(req, count, orders.into_iter().map(OrderView::from).collect())?)
 }
 
-#[handler]
 async fn show(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
@@ -232,7 +229,6 @@ async fn show(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     Reply::ok(&OrderView::from(order.ok_or_else(ApiError::not_found)?))
 }
 
-#[handler]
 async fn set_status(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     require_admin(req, api).await?;
@@ -244,7 +240,6 @@ async fn set_status(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiEr
     step(api, order, status, None).await
 }
 
-#[handler]
 async fn cancel(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let SignedIn { user, .. } = require_user(req, api).await?;

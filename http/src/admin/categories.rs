@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use salvo::http::StatusCode;
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use souk_store::StoreError;
 use souk_store::cache::Key;
 use souk_store::catalogue::{self, CategoryChange, CategoryRefusal, NewCategory};
@@ -23,17 +23,25 @@ use crate::categories::{read_fields, refusal};
 use crate::error::{ApiError, FieldErrors};
 use crate::extract::{api, id};
 use crate::media;
+use crate::route::route;
 
 const LIST: &str = "/admin/categories/";
 
 /// The routes of this file.
 pub(super) fn routes() -> Router {
-    Router::with_path("categories").get(list).push(Router::with_path("new").get(show_new).post(create)).push(
-        Router::with_path("{category}")
-            .get(show)
-            .post(save)
-            .push(Router::with_path("delete").get(confirm_delete).post(delete)),
-    )
+    Router::with_path("categories")
+        .get(route!(list(depot)))
+        .push(Router::with_path("new").get(route!(show_new(depot))).post(route!(create(depot))))
+        .push(
+            Router::with_path("{category}")
+                .get(route!(show(req, depot)))
+                .post(route!(save(req, depot)))
+                .push(
+                    Router::with_path("delete")
+                        .get(route!(confirm_delete(req, depot)))
+                        .post(route!(delete(req, depot))),
+                ),
+        )
 }
 
 #[derive(Template)]
@@ -43,7 +51,6 @@ struct ListPage {
     categories: Arc<Vec<Category>>,
 }
 
-#[handler]
 async fn list(depot: &mut Depot) -> Result<Page, ApiError> {
     let api = api(depot);
     Page::ok(&ListPage {
@@ -104,12 +111,10 @@ async fn find(req: &Request, api: &Api) -> Result<Category, ApiError> {
     categories.iter().find(|category| category.id == id).cloned().ok_or_else(ApiError::not_found)
 }
 
-#[handler]
 async fn show_new(depot: &mut Depot) -> Result<Page, ApiError> {
     page(depot, StatusCode::OK, None, None).await
 }
 
-#[handler]
 async fn show(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let category = find(req, api(depot)).await?;
     page(depot, StatusCode::OK, Some(category), None).await
@@ -154,7 +159,6 @@ impl From<NotWritten> for ApiError {
     }
 }
 
-#[handler]
 async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let refused = |errors| {
@@ -185,7 +189,6 @@ async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
     }
 }
 
-#[handler]
 async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let category = find(req, api).await?;
@@ -228,14 +231,12 @@ struct DeletePage {
     category: Category,
 }
 
-#[handler]
 async fn confirm_delete(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let category = find(req, api(depot)).await?;
     let layout = Layout::new(staff(depot), "categories", format!("Delete {}?", category.name));
     Page::ok(&DeletePage { layout, category })
 }
 
-#[handler]
 async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff) = (api(depot), staff(depot));
     let category = find(req, api).await?;

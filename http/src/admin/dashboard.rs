@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use askama::Template;
 use moka::future::Cache;
-use salvo::{Depot, handler};
+use salvo::Depot;
 use souk_store::model::{Money, Timestamp};
 use souk_store::reports::{self, Hour, LOW_STOCK, NewOrder, Numbers};
 use souk_store::{StoreError, chain};
@@ -114,14 +114,12 @@ async fn live(api: &Api) -> Result<Live, ApiError> {
     })
 }
 
-#[handler]
 pub(super) async fn show(depot: &mut Depot) -> Result<Page, ApiError> {
     let live = live(api(depot)).await?;
     Page::ok(&DashboardPage { layout: Layout::new(staff(depot), "dashboard", "Dashboard"), live })
 }
 
 /// The same without what is around it, for the script.
-#[handler]
 pub(super) async fn show_live(depot: &mut Depot) -> Result<Page, ApiError> {
     Page::part(&live(api(depot)).await?)
 }

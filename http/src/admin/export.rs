@@ -114,7 +114,6 @@ fn yes_or_no(is: bool) -> String {
     if is { "true" } else { "false" }.to_owned()
 }
 
-#[handler]
 pub(super) async fn of_products(
     req: &mut Request,
     depot: &mut Depot,
@@ -146,7 +145,6 @@ pub(super) async fn of_products(
     })
 }
 
-#[handler]
 pub(super) async fn of_orders(
     req: &mut Request,
     depot: &mut Depot,

@@ -1,7 +1,7 @@
 //! The history: who changed what and when, of one object or of all.
 
 use askama::Template;
-use salvo::{Depot, Request, handler};
+use salvo::{Depot, Request};
 use serde_json::Value;
 use souk_store::accounts;
 use souk_store::changes::{self, Change, ChangeFilter, Kind};
@@ -91,7 +91,6 @@ struct HistoryPage {
     pager: Pager,
 }
 
-#[handler]
 pub(super) async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let api = api(depot);
     let form = filters(req);

@@ -95,7 +95,6 @@ pub(super) fn show(depot: &mut Depot) -> Result<Page, ApiError> {
 }
 
 /// The first time a file is looked at, the second time its text is, and it is done.
-#[handler]
 pub(super) async fn take(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let text = match text_of(form) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use askama::Template;
 use chrono::NaiveDate;
 use futures_util::future::join_all;
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use souk_actors::{Refused, to_its_end};
 use souk_store::accounts;
 use souk_store::changes::Kind;
@@ -27,6 +27,7 @@ use super::view::{amount, count, plural, status, when};
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::{api, id};
+use crate::route::route;
 
 const LIST: &str = "/admin/orders/";
 
@@ -36,10 +37,14 @@ const MOST_AT_ONCE: usize = 200;
 /// The routes of this file.
 pub(super) fn routes() -> Router {
     Router::with_path("orders")
-        .get(list)
-        .push(Router::with_path("export").get(export::of_orders))
-        .push(Router::with_path("step").post(move_many_on))
-        .push(Router::with_path("{order}").get(show).push(Router::with_path("step").post(move_on)))
+        .get(route!(list(req, depot)))
+        .push(Router::with_path("export").get(route!(export::of_orders(req, depot, res))))
+        .push(Router::with_path("step").post(route!(move_many_on(depot))))
+        .push(
+            Router::with_path("{order}")
+                .get(route!(show(req, depot)))
+                .push(Router::with_path("step").post(route!(move_on(req, depot)))),
+        )
 }
 
 /// Which orders a list shows.
@@ -132,7 +137,6 @@ pub(super) async fn rows(api: &Api, orders: Vec<Order>) -> Result<Vec<Row>, ApiE
     Ok(rows)
 }
 
-#[handler]
 async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let api = api(depot);
     let Filter { query, sheet } = read_filter(req, api).await?;
@@ -171,7 +175,6 @@ struct Offered {
     takes_back: bool,
 }
 
-#[handler]
 async fn show(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let api = api(depot);
     let order = orders::find(&api.db, id(req, "order")?).await?.ok_or_else(ApiError::not_found)?;
@@ -203,7 +206,6 @@ fn wanted(form: &Form) -> Result<OrderStatus, ApiError> {
     form.text("to").parse().map_err(|()| ApiError::bad_request("This is no status of an order."))
 }
 
-#[handler]
 async fn move_on(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let order: OrderId = id(req, "order")?;
     let to = wanted(form(depot))?;
@@ -232,7 +234,6 @@ fn why(order: OrderId, refused: &Refused) -> Option<String> {
     }
 }
 
-#[handler]
 async fn move_many_on(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, form) = (api(depot), form(depot));
     let to = wanted(form)?;

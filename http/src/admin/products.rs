@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use futures_util::future::join_all;
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use souk_actors::{Ledger, Refused, to_its_end};
 use souk_store::ledger::{ProductChange, Refusal, Seen, StockMove};
 use souk_store::model::{Category, CategoryId, MAX_STOCK, Product, ProductId};
@@ -32,6 +32,7 @@ use crate::Api;
 use crate::error::ApiError;
 use crate::extract::api;
 use crate::fields::Fields;
+use crate::route::route;
 
 const LIST: &str = "/admin/products/";
 
@@ -41,18 +42,22 @@ const MOST_AT_ONCE: usize = 200;
 /// The routes of this file, and of those below it.
 pub(super) fn routes() -> Router {
     Router::with_path("products")
-        .get(list)
-        .push(Router::with_path("new").get(edit::show_new).post(edit::create))
-        .push(Router::with_path("export").get(export::of_products))
-        .push(Router::with_path("import").get(import::show).post(import::take))
-        .push(Router::with_path("bulk").post(change_many))
+        .get(route!(list(req, depot)))
+        .push(Router::with_path("new").get(route!(edit::show_new(depot))).post(route!(edit::create(depot))))
+        .push(Router::with_path("export").get(route!(export::of_products(req, depot, res))))
+        .push(Router::with_path("import").get(import::show).post(route!(import::take(depot))))
+        .push(Router::with_path("bulk").post(route!(change_many(depot))))
         .push(
             Router::with_path("{product}")
-                .get(edit::show)
-                .post(edit::save)
-                .push(Router::with_path("stock").post(stock::move_stock))
-                .push(Router::with_path("movements").get(stock::show_movements))
-                .push(Router::with_path("delete").get(stock::confirm_delete).post(stock::delete)),
+                .get(route!(edit::show(req, depot)))
+                .post(route!(edit::save(req, depot)))
+                .push(Router::with_path("stock").post(route!(stock::move_stock(req, depot))))
+                .push(Router::with_path("movements").get(route!(stock::show_movements(req, depot))))
+                .push(
+                    Router::with_path("delete")
+                        .get(route!(stock::confirm_delete(req, depot)))
+                        .post(route!(stock::delete(req, depot))),
+                ),
         )
 }
 
@@ -137,7 +142,6 @@ fn order_of(req: &Request) -> (StaffSort, bool) {
     name.parse().map_or((StaffSort::Created, true), |sort| (sort, descending))
 }
 
-#[handler]
 async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let api = api(depot);
     let categories = api.cache.categories(&api.db, true).await?;
@@ -216,7 +220,6 @@ async fn wanted(api: &Api, form: &Form) -> Result<Result<(Wanted, String), Strin
     }
 }
 
-#[handler]
 async fn change_many(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, form, staff) = (api(depot), form(depot), staff(depot));
     let back = form.text("back");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use askama::Template;
 use salvo::http::{Method, StatusCode};
 use salvo::routing::FlowCtrl;
-use salvo::{Depot, Handler, Request, Response, Router, Writer, async_trait, handler};
+use salvo::{Depot, Handler, Request, Response, Router, Writer, async_trait};
 use souk_store::accounts::Credentials;
 use souk_store::changes::Author;
 use souk_store::model::{Timestamp, User};
@@ -25,6 +25,7 @@ use crate::accounts::{self, MAX_EMAIL};
 use crate::error::{ApiError, FieldErrors};
 use crate::extract::{api, client_address};
 use crate::notifications::is_of_this_host;
+use crate::route::route;
 
 const LOGIN: &str = "/admin/login/";
 const WRONG_CREDENTIALS: &str = "Email and password do not match an active admin account.";
@@ -32,7 +33,7 @@ const OUTDATED_FORM: &str = "This form was out of date, or your browser keeps no
 
 /// The routes that need no login.
 pub(super) fn routes() -> Router {
-    Router::with_path("login").get(show_login).post(log_in)
+    Router::with_path("login").get(route!(show_login(req, depot, res))).post(route!(log_in(req, depot, res)))
 }
 
 /// An admin who is signed in, as handlers find one.
@@ -205,7 +206,6 @@ fn login_page(
     Page::html(status, &LoginPage { style: assets::style(), csrf: token.csrf(), next, goes_on, sheet })
 }
 
-#[handler]
 async fn show_login(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<Page, ApiError> {
     let next = req.queries().get("next").map_or(ROOT, |next| local(next)).to_owned();
     if login_of(req, api(depot), Timestamp::now()).await?.is_some() {
@@ -214,7 +214,6 @@ async fn show_login(req: &mut Request, depot: &mut Depot, res: &mut Response) ->
     login_page(req, res, StatusCode::OK, &next, Sheet::default())
 }
 
-#[handler]
 async fn log_in(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<Page, ApiError> {
     let api = api(depot);
     if !comes_from_here(req) {
@@ -260,7 +259,6 @@ async fn log_in(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Res
     Ok(Page::see(&next))
 }
 
-#[handler]
 pub(super) async fn log_out(depot: &mut Depot, res: &mut Response) -> Result<Page, ApiError> {
     staff::end(&api(depot).db, &staff(depot).token.digest()).await?;
     secrets::remove_cookie(res, SESSION);

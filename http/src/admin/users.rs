@@ -5,7 +5,7 @@
 
 use askama::Template;
 use salvo::http::StatusCode;
-use salvo::{Depot, Request, Router, handler};
+use salvo::{Depot, Request, Router};
 use souk_store::accounts::{self, Switched, UserFilter};
 use souk_store::cache::Key;
 use souk_store::changes::Kind;
@@ -24,6 +24,7 @@ use crate::accounts::new_password;
 use crate::error::ApiError;
 use crate::extract::{api, id};
 use crate::passwords::Owner;
+use crate::route::route;
 
 const LIST: &str = "/admin/users/";
 
@@ -32,12 +33,15 @@ const ORDERS: i64 = 10;
 
 /// The routes of this file.
 pub(super) fn routes() -> Router {
-    Router::with_path("users").get(list).push(Router::with_path("export").get(export::of_users)).push(
-        Router::with_path("{user}")
-            .get(show)
-            .push(Router::with_path("switch").post(switch))
-            .push(Router::with_path("password").post(set_password)),
-    )
+    Router::with_path("users")
+        .get(route!(list(req, depot)))
+        .push(Router::with_path("export").get(export::of_users))
+        .push(
+            Router::with_path("{user}")
+                .get(route!(show(req, depot)))
+                .push(Router::with_path("switch").post(route!(switch(req, depot))))
+                .push(Router::with_path("password").post(route!(set_password(req, depot)))),
+        )
 }
 
 /// Reads the filters of a list; what is wrong with one is said beside it, and it filters nothing.
@@ -66,7 +70,6 @@ struct ListPage {
     back: String,
 }
 
-#[handler]
 async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (filter, sheet) = read_filter(req);
     let paging = Paging::of(req);
@@ -119,12 +122,10 @@ async fn user_page(depot: &Depot, id: UserId, status: StatusCode, sheet: Sheet) 
     Page::html(status, &page)
 }
 
-#[handler]
 async fn show(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     user_page(depot, id(req, "user")?, StatusCode::OK, Sheet::default()).await
 }
 
-#[handler]
 async fn switch(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let id: UserId = id(req, "user")?;
@@ -149,7 +150,6 @@ async fn switch(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> 
     Ok(Page::see_with(&format!("{LIST}{id}/"), staff, &flash))
 }
 
-#[handler]
 async fn set_password(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff) = (api(depot), staff(depot));
     let id: UserId = id(req, "user")?;

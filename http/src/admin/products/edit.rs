@@ -6,7 +6,7 @@
 
 use askama::Template;
 use salvo::http::StatusCode;
-use salvo::{Depot, Request, handler};
+use salvo::{Depot, Request};
 use souk_actors::Refused;
 use souk_store::catalogue;
 use souk_store::changes::Kind;
@@ -86,7 +86,6 @@ async fn new_page(depot: &Depot, status: StatusCode, sheet: Sheet) -> Result<Pag
     Page::html(status, &page)
 }
 
-#[handler]
 pub(super) async fn show_new(depot: &mut Depot) -> Result<Page, ApiError> {
     let first = Form::of([("stock", "0".to_owned()), ("is_active", "true".to_owned())]);
     new_page(depot, StatusCode::OK, Sheet::refused(first, FieldErrors::default())).await
@@ -122,7 +121,6 @@ pub(in super::super) async fn image_of(
     Ok(image)
 }
 
-#[handler]
 pub(super) async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let refused =
@@ -189,7 +187,6 @@ pub(super) async fn page(
     Page::html(status, &page)
 }
 
-#[handler]
 pub(super) async fn show(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let product = find(req, api(depot)).await?;
     page(depot, StatusCode::OK, product, None, Sheet::default()).await
@@ -202,7 +199,6 @@ fn seen(form: &Form) -> Option<(i64, Timestamp)> {
     Some((was, seen))
 }
 
-#[handler]
 pub(super) async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let product = find(req, api).await?;

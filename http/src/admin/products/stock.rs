@@ -2,7 +2,7 @@
 
 use askama::Template;
 use salvo::http::StatusCode;
-use salvo::{Depot, Request, handler};
+use salvo::{Depot, Request};
 use souk_actors::Refused;
 use souk_store::catalogue::{self, TakenAlong};
 use souk_store::ledger::{Refusal, StockMove};
@@ -20,7 +20,6 @@ use crate::extract::api;
 
 /// Adds units, or takes them: what came in, what broke. Unlike the level in the product's form it is right whatever is sold
 /// meanwhile.
-#[handler]
 pub(super) async fn move_stock(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let product = find(req, api).await?;
@@ -57,7 +56,6 @@ struct MovementsPage {
     pager: Pager,
 }
 
-#[handler]
 pub(super) async fn show_movements(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let api = api(depot);
     let product = find(req, api).await?;
@@ -83,7 +81,6 @@ struct DeletePage {
     along: TakenAlong,
 }
 
-#[handler]
 pub(super) async fn confirm_delete(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let api = api(depot);
     let product = find(req, api).await?;
@@ -94,7 +91,6 @@ pub(super) async fn confirm_delete(req: &mut Request, depot: &mut Depot) -> Resu
     })
 }
 
-#[handler]
 pub(super) async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff) = (api(depot), staff(depot));
     let product = find(req, api).await?;
