@@ -27,6 +27,7 @@ use souk_store::redis::News;
 use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
 use crate::ledger::Ledger;
+use crate::refusals::Refusals;
 use crate::{Refused, ask};
 
 /// How long a caller waits for his cart, with all that is before him in its queue.
@@ -67,6 +68,9 @@ pub struct Carts {
     invalidator: Invalidator,
     /// Rises when nothing that carts remember is to be trusted any more.
     forgotten: Arc<AtomicU64>,
+    /// How many carts failed since the start.
+    failed: Arc<AtomicU64>,
+    refusals: Arc<Refusals>,
 }
 
 /// Where a user's cart is to be found.
@@ -118,6 +122,8 @@ impl Carts {
             started: Instant::now(),
             invalidator: invalidator.clone(),
             forgotten: Arc::default(),
+            failed: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 
@@ -208,6 +214,23 @@ impl Carts {
         self.desks.len()
     }
 
+    /// How many requests wait for carts or are under way, and the most that there may be.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (ADMISSIONS - self.admissions.available_permits(), ADMISSIONS)
+    }
+
+    /// How many requests were refused since the start, by the reason, be it the carts' own or the ledger's.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.refusals.read()
+    }
+
+    /// How many carts failed since the start.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     async fn cart(&self, user: UserId, errand: Errand) -> Result<Cart, Refused> {
         match self.send(user, errand).await? {
             Outcome::Cart(cart) => Ok(cart),
@@ -222,9 +245,13 @@ impl Carts {
         }
     }
 
+    async fn send(&self, user: UserId, errand: Errand) -> Result<Outcome, Refused> {
+        self.try_send(user, errand).await.inspect_err(|refused| self.refusals.count(refused))
+    }
+
     /// Sends the errand to the user's cart, waking it if need be. A cart that is just being let go refuses its mail;
     /// then it is nobody's cart any more and the next one is woken.
-    async fn send(&self, user: UserId, errand: Errand) -> Result<Outcome, Refused> {
+    async fn try_send(&self, user: UserId, errand: Errand) -> Result<Outcome, Refused> {
         let of_all = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| Refused::Busy)?;
         let mut of_all = Some(of_all);
         for _ in 0..ATTEMPTS {
@@ -342,6 +369,7 @@ impl Actor for CartKeeper {
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(who, error) = event {
+            self.carts.failed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "a cart failed and is loaded again when it is next asked for");
             self.carts.desks.retain(|_, desk| desk.actor.get_id() != who.get_id());
         }

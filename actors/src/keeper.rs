@@ -8,6 +8,7 @@
 //! A restarted actor has a new address and an empty mailbox. Nobody keeps an address: they keep a [`Seat`].
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ type Starting = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>
 /// One child: how to start it and where it sits.
 pub(crate) struct Child {
     name: &'static str,
+    /// How often it ended that should not have.
+    failures: Arc<AtomicU64>,
     start: Box<dyn Fn(ActorCell) -> Starting + Send + Sync>,
     vacate: Box<dyn Fn() + Send + Sync>,
 }
@@ -77,7 +80,13 @@ impl Child {
                 Ok(actor.get_cell())
             })
         };
-        Self { name, start: Box::new(start), vacate: Box::new(move || vacated.set(None)) }
+        let failures = Arc::default();
+        Self { name, failures, start: Box::new(start), vacate: Box::new(move || vacated.set(None)) }
+    }
+
+    /// What it is called, and how often it ended that should not have, also from now on.
+    pub(crate) fn failures(&self) -> (&'static str, Arc<AtomicU64>) {
+        (self.name, Arc::clone(&self.failures))
     }
 }
 
@@ -173,6 +182,7 @@ impl Actor for Keeper {
         post.holder = None;
         (post.child.vacate)();
         if !state.ending {
+            post.child.failures.fetch_add(1, Ordering::Relaxed);
             tracing::error!(actor.name = post.child.name, actor.end = %why, "an actor ended and is started again");
             restart_later(&myself, index, post);
         }

@@ -9,6 +9,8 @@
 //! only that one is refused. If a commit's outcome is unknown it is looked up until the database says, while the callers
 //! hear that nobody knows; if it never says, the actor restarts and forgets what it remembers.
 
+mod load;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,6 +38,9 @@ use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
 use crate::session::Sessions;
 use crate::{Refused, ask};
+
+use self::load::Counters;
+pub use self::load::Load;
 
 /// The most works of one batch: more makes a commit longer without making it cheaper.
 const MOST_WORKS: usize = 1_024;
@@ -133,43 +138,6 @@ pub struct Ledger {
     by: Option<Author>,
 }
 
-/// What the ledger does and did since the start, for those who watch it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Load {
-    /// Works that wait or are under way.
-    pub admitted: usize,
-    /// The most that there can be.
-    pub most: usize,
-    /// Works that were refused because there were that many.
-    pub busy: u64,
-    /// Works committed.
-    pub works: u64,
-    /// Batches committed.
-    pub batches: u64,
-    /// Of these, how many had at most 1, 2, 4, … 1,024 works, but more than half of that.
-    pub batch_sizes: [u64; 11],
-    /// Seconds spent in transactions, those included that were rolled back.
-    pub commit_seconds: f64,
-}
-
-#[derive(Default)]
-struct Counters {
-    busy: AtomicU64,
-    works: AtomicU64,
-    batches: AtomicU64,
-    batch_sizes: [AtomicU64; 11],
-    commit_micros: AtomicU64,
-}
-
-impl Counters {
-    fn count_batch(&self, works: usize) {
-        self.works.fetch_add(works as u64, Ordering::Relaxed);
-        self.batches.fetch_add(1, Ordering::Relaxed);
-        let size = works.next_power_of_two().ilog2() as usize;
-        self.batch_sizes[size.min(self.batch_sizes.len() - 1)].fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 enum Message {
     Submit(Box<Submission>),
     /// Commit what was gathered.
@@ -240,16 +208,7 @@ impl Ledger {
     /// How full it is.
     #[must_use]
     pub fn load(&self) -> Load {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Load {
-            admitted: ADMISSIONS - self.admissions.available_permits(),
-            most: ADMISSIONS,
-            busy: read(&self.counters.busy),
-            works: read(&self.counters.works),
-            batches: read(&self.counters.batches),
-            batch_sizes: std::array::from_fn(|size| read(&self.counters.batch_sizes[size])),
-            commit_seconds: Duration::from_micros(read(&self.counters.commit_micros)).as_secs_f64(),
-        }
+        self.counters.read(ADMISSIONS - self.admissions.available_permits(), ADMISSIONS)
     }
 
     /// Places an order. Only the user's cart calls this: it makes sure that no two are under way for one user.
@@ -345,10 +304,13 @@ impl Ledger {
     }
 
     async fn submit_within(&self, deadline: Duration, work: Work) -> Result<Done, Refused> {
-        let admission = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| {
-            self.counters.busy.fetch_add(1, Ordering::Relaxed);
-            Refused::Busy
-        })?;
+        let answer = self.ask_within(deadline, work).await;
+        self.counters.count_answer(&answer);
+        answer
+    }
+
+    async fn ask_within(&self, deadline: Duration, work: Work) -> Result<Done, Refused> {
+        let admission = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| Refused::Busy)?;
         ask(self.seat.get(), deadline, |reply| {
             Message::Submit(Box::new(Submission {
                 work,
@@ -524,8 +486,7 @@ impl LedgerActor {
         let id = Uuid::new_v4();
         let began = Instant::now();
         let outcome = ledger::commit_by(&self.db, id, works, authors).await;
-        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.counters.commit_micros.fetch_add(micros, Ordering::Relaxed);
+        self.counters.count_transaction(began.elapsed());
         match outcome {
             Ok(batch) => {
                 self.counters.count_batch(works.len());

@@ -20,6 +20,7 @@ mod invalidation;
 mod keeper;
 mod ledger;
 mod nodes;
+mod refusals;
 mod session;
 #[cfg(test)]
 mod tests;

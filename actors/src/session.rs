@@ -16,12 +16,13 @@
 //! itself, if it ends, takes all sessions with it, and all sockets join anew.
 
 mod attached;
+mod counts;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -32,6 +33,8 @@ use souk_store::Db;
 use souk_store::model::{Event, EventId, UserId};
 
 pub use self::attached::{Attached, Delivery};
+pub use self::counts::SessionCounts;
+use self::counts::{Counters, count};
 
 use crate::keeper::{Child, Seat};
 use crate::{Refused, ask};
@@ -72,17 +75,6 @@ pub enum Ended {
     Deactivated,
 }
 
-/// What there is at the moment, for the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionCounts {
-    /// Sockets that are attached.
-    pub sockets: usize,
-    /// Users who hold them.
-    pub sessions: usize,
-    /// Sockets given up because they were too slow, since the start.
-    pub too_slow: u64,
-}
-
 /// By this handle sockets are attached and events are told. Cheap to clone.
 #[derive(Clone)]
 pub struct Sessions(Arc<Shared>);
@@ -100,7 +92,7 @@ struct Shared {
     draining: watch::Sender<bool>,
     /// Sockets on the events of somebody else than their holder.
     watchers: AtomicUsize,
-    too_slow: AtomicU64,
+    counters: Counters,
 }
 
 impl Sessions {
@@ -115,7 +107,7 @@ impl Sessions {
             readers: Semaphore::new(READERS),
             draining: watch::Sender::new(false),
             watchers: AtomicUsize::new(0),
-            too_slow: AtomicU64::new(0),
+            counters: Counters::default(),
         }))
     }
 
@@ -192,16 +184,6 @@ impl Sessions {
         match tokio::time::timeout(grace, self.0.room.acquire_many(all)).await {
             Ok(_) => 0,
             Err(_) => self.counts().sockets,
-        }
-    }
-
-    /// What there is at the moment.
-    #[must_use]
-    pub fn counts(&self) -> SessionCounts {
-        SessionCounts {
-            sockets: self.0.limits.total - self.0.room.available_permits(),
-            sessions: self.0.registry.len(),
-            too_slow: self.0.too_slow.load(Ordering::Relaxed),
         }
     }
 
@@ -338,6 +320,7 @@ impl Actor for SessionKeeper {
         state.sessions.0.forget(user, who.get_id());
         if let SupervisionEvent::ActorFailed(_, error) = event {
             // Not started again from here: its sockets join a new one.
+            count(&state.sessions.0.counters.failed);
             tracing::error!(user.id = %user, %error, "a session failed");
         }
         Ok(())
@@ -575,7 +558,7 @@ impl SessionState {
         let Some(socket) = self.sockets.remove(&id) else { return };
         // Closed by the other side: its word that it leaves is under way.
         if !socket.queue.is_closed() {
-            self.sessions.0.too_slow.fetch_add(1, Ordering::Relaxed);
+            count(&self.sessions.0.counters.too_slow);
             tracing::debug!(user.id = %self.user, "a socket took its events too slowly");
             socket.close(Ended::TooSlow);
         }

@@ -1,6 +1,8 @@
 //! The tree of actors: the order in which they start and end.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
@@ -12,7 +14,7 @@ use souk_store::cache::Cache;
 use crate::ask;
 use crate::cart::Carts;
 use crate::invalidation::Invalidator;
-use crate::keeper::{Instruction, Keeper};
+use crate::keeper::{Child, Instruction, Keeper};
 use crate::ledger::Ledger;
 use crate::nodes::Nodes;
 use crate::session::{Sessions, SocketLimits};
@@ -29,6 +31,17 @@ pub struct Handles {
     pub sessions: Sessions,
     /// Who must forget what.
     pub invalidator: Invalidator,
+    /// The actors that are started again when they end.
+    kept: Arc<[(&'static str, Arc<AtomicU64>)]>,
+}
+
+impl Handles {
+    /// How often an actor failed since the start, by its name; those that there are many of together.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(&'static str, u64)> {
+        let kept = self.kept.iter().map(|(name, failures)| (*name, failures.load(Ordering::Relaxed)));
+        kept.chain([("cart", self.carts.failed()), ("session", self.sessions.counts().failed)]).collect()
+    }
 }
 
 impl fmt::Debug for Handles {
@@ -69,8 +82,9 @@ impl Tree {
             Watcher::child(db, &invalidator, &carts, &sessions),
         ];
         children.extend(nodes.iter().map(Nodes::child));
+        let kept = children.iter().map(Child::failures).collect();
         let (keeper, _ends) = Actor::spawn(None, Keeper, children).await.map_err(NotStarted)?;
-        Ok(Self { keeper, handles: Handles { ledger, carts, sessions, invalidator }, nodes })
+        Ok(Self { keeper, handles: Handles { ledger, carts, sessions, invalidator, kept }, nodes })
     }
 
     /// The handles by which the actors are reached.

@@ -27,6 +27,7 @@ use crate::extract::{
     self, active_user, api, base_url, client_address, media_url, require_admin, require_user,
 };
 use crate::fields::Fields;
+use crate::metrics::Login;
 use crate::page::PageQuery;
 use crate::passwords::{self, Busy, Owner};
 use crate::query::Query;
@@ -313,6 +314,23 @@ async fn log_in(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
 /// Judges a try to log in, and counts it. What `begin` makes of the right password of an active account; None for any
 /// other, after the same time, and if `begin` gives none.
 pub(crate) async fn judge<T>(
+    api: &Api,
+    email: &str,
+    password: String,
+    address: Option<IpAddr>,
+    begin: impl AsyncFnOnce(Credentials) -> Result<Option<T>, ApiError>,
+) -> Result<Option<T>, ApiError> {
+    let outcome = judge_uncounted(api, email, password, address, begin).await;
+    api.metrics.logins.count(match &outcome {
+        Ok(Some(_)) => Login::Succeeded,
+        Ok(None) => Login::Refused,
+        Err(error) if error.status() == StatusCode::TOO_MANY_REQUESTS => Login::Throttled,
+        Err(_) => Login::Failed,
+    });
+    outcome
+}
+
+async fn judge_uncounted<T>(
     api: &Api,
     email: &str,
     password: String,

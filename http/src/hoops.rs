@@ -14,7 +14,6 @@ use salvo::cors::{Any, Cors, CorsHandler};
 use salvo::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use salvo::routing::{FilterInfo, FlowCtrl, filters};
 use salvo::{Depot, Handler, Request, Response, Router, async_trait};
-use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::Api;
@@ -57,7 +56,7 @@ impl Front {
 #[async_trait]
 impl Handler for Front {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
-        let began = Instant::now();
+        let under_way = self.api.metrics.begin();
         let request_id = request_id(req);
         depot.insert_typed(self.api.clone());
         // The query is left out: it may hold a token.
@@ -89,7 +88,7 @@ impl Handler for Front {
         .instrument(span)
         .await;
         finish(req, res, request_id);
-        self.api.metrics.count(req, res.status_code.unwrap_or(StatusCode::OK), began.elapsed());
+        under_way.answered(req, res.status_code.unwrap_or(StatusCode::OK));
     }
 }
 

@@ -112,7 +112,7 @@ pub struct Api {
     pub(crate) passwords: Passwords,
     pub(crate) media: Media,
     pub(crate) throttle: LoginThrottle,
-    pub(crate) answers: Answers,
+    pub(crate) answers: Arc<Answers>,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) dashboard: admin::Dashboard,
@@ -125,9 +125,10 @@ impl Api {
     pub fn new(db: Db, cache: Cache, handles: Handles, settings: Settings) -> Self {
         let tokens =
             Tokens::new(&settings.secret_key, settings.access_token_life, settings.refresh_token_life);
-        let metrics = Metrics::new(&db, &cache, &handles);
+        let answers = Arc::new(Answers::default());
+        let metrics = Metrics::new(&db, &cache, &handles, &answers);
         let redis = cache.redis().cloned();
-        let media = Media::start(&db, settings.media_root.clone());
+        let media = Media::start(&db, settings.media_root.clone(), metrics.uploads.clone());
         let throttle = LoginThrottle::new(&settings.secret_key, redis.clone());
         Self {
             db,
@@ -138,7 +139,7 @@ impl Api {
             passwords: Passwords::start(),
             media,
             throttle,
-            answers: Answers::default(),
+            answers,
             settings,
             metrics,
             dashboard: admin::Dashboard::default(),

@@ -38,6 +38,7 @@ use self::studio::{Busy, Studio};
 use crate::error::ApiError;
 use crate::extract::api;
 use crate::fields::Fields;
+use crate::metrics::{Decoded, Outcomes};
 use crate::route::route;
 
 pub(crate) use self::shelf::small;
@@ -93,11 +94,12 @@ pub(crate) struct Media {
     room: Arc<Semaphore>,
     sweep: Arc<Notify>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
+    uploads: Outcomes<Decoded>,
 }
 
 impl Media {
     /// Over a folder that need not be there yet.
-    pub(crate) fn start(db: &Db, root: PathBuf) -> Self {
+    pub(crate) fn start(db: &Db, root: PathBuf, uploads: Outcomes<Decoded>) -> Self {
         let (db, shelf, sweep) = (db.clone(), Shelf::new(root), Arc::new(Notify::new()));
         let sweeping = sweep_for_ever(db.clone(), shelf.clone(), sweep.clone());
         #[expect(
@@ -105,7 +107,8 @@ impl Media {
             reason = "`close` ends it; between two files nothing is half done"
         )]
         let sweeper = Mutex::new(Some(tokio::spawn(sweeping)));
-        Self { db, shelf, studio: Studio::start(), room: Arc::new(Semaphore::new(ROOM)), sweep, sweeper }
+        let room = Arc::new(Semaphore::new(ROOM));
+        Self { db, shelf, studio: Studio::start(), room, sweep, sweeper, uploads }
     }
 
     /// Ends what runs besides the requests.
@@ -137,7 +140,13 @@ impl Media {
         refuse: impl FnOnce(&'static str),
     ) -> Result<Change, ApiError> {
         let Some(Some(upload)) = sent else { return Ok(sent.map(|_| None)) };
-        match self.studio.develop(upload).await {
+        let developed = self.studio.develop(upload).await;
+        self.uploads.count(match &developed {
+            Ok(Ok(_)) => Decoded::Image,
+            Ok(Err(NotAnImage)) => Decoded::NotAnImage,
+            Err(Busy) => Decoded::Busy,
+        });
+        match developed {
             Ok(Ok(picture)) => Ok(Some(Some(picture))),
             Ok(Err(NotAnImage)) => {
                 refuse(NOT_AN_IMAGE);

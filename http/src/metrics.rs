@@ -1,31 +1,39 @@
 //! `/metrics` in Prometheus's text format (contract: Pages and operations).
 //!
-//! Requests are counted as they are answered; what the actors, the cache and the pools do is read from them when
-//! somebody asks. Labels take only values of fixed sets (route patterns, not paths), so that no client can fill memory.
+//! Requests, logins and uploads are counted here as they end; what the actors, the cache, the pools and the process do
+//! is read from them when somebody asks (`metrics/inside.rs`, `metrics/process.rs`). Labels take only values of fixed
+//! sets (route patterns, not paths), so that no client can fill memory. Names follow Prometheus's conventions, and stand
+//! in full wherever they are given, so that they can be searched for; `deploy/grafana.json` shows them.
+
+mod inside;
+mod process;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use salvo::http::{HeaderValue, StatusCode, header};
 use salvo::{Depot, Request, Response, Router, handler};
 use souk_actors::Handles;
 use souk_store::{Cache, Db};
+use tokio::time::Instant;
 
+use self::inside::Inside;
+use self::process::Process;
 use crate::error::ApiError;
 use crate::extract::api;
+use crate::rendered::Answers;
 
 /// Upper bounds of the latency buckets, in seconds.
-const LATENCY_BUCKETS: [f64; 12] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const LATENCY_BUCKETS: [f64; 13] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The route of this file.
 pub(crate) fn routes() -> Router {
@@ -36,32 +44,138 @@ pub(crate) fn routes() -> Router {
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    abandoned: Counter,
+    /// What became of tries to log in.
+    pub(crate) logins: Outcomes<Login>,
+    /// What became of images that were sent.
+    pub(crate) uploads: Outcomes<Decoded>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
-    method: String,
+    method: &'static str,
     route: String,
     status: u16,
 }
 
-impl Metrics {
-    pub(crate) fn new(db: &Db, cache: &Cache, handles: &Handles) -> Self {
-        let mut registry = Registry::with_prefix("souk");
-        let make: fn() -> Histogram = || Histogram::new(LATENCY_BUCKETS);
-        let requests = Family::new_with_constructor(make);
-        registry.register(
-            "http_request_duration_seconds",
-            "Requests answered and how long they took, by method, route and status",
-            requests.clone(),
-        );
-        let inside = Inside { db: db.clone(), cache: cache.clone(), handles: handles.clone() };
-        registry.register_collector(Box::new(inside));
-        Self { registry, requests }
+/// Counts of one thing by how it ended. Clones count together.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcomes<O> {
+    counts: Family<OutcomeLabels, Counter>,
+    of: PhantomData<fn(O)>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+/// How something ended.
+pub(crate) trait Outcome: Copy + 'static {
+    /// All that there are: each is shown from the start, so that its first rise is seen.
+    const ALL: &'static [Self];
+
+    fn name(self) -> &'static str;
+}
+
+/// How a try to log in ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Login {
+    Succeeded,
+    /// Another password, no such account, or a deactivated one.
+    Refused,
+    /// Too many were refused before.
+    Throttled,
+    /// The database was away, or too many passwords waited.
+    Failed,
+}
+
+impl Outcome for Login {
+    const ALL: &'static [Self] = &[Self::Succeeded, Self::Refused, Self::Throttled, Self::Failed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What an image that was sent turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decoded {
+    Image,
+    NotAnImage,
+    /// Nobody looked: too many waited.
+    Busy,
+}
+
+impl Outcome for Decoded {
+    const ALL: &'static [Self] = &[Self::Image, Self::NotAnImage, Self::Busy];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::NotAnImage => "not_an_image",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl<O: Outcome> Outcomes<O> {
+    fn new() -> Self {
+        let counts = Family::default();
+        for outcome in O::ALL {
+            let _made = counts.get_or_create(&OutcomeLabels { outcome: outcome.name() });
+        }
+        Self { counts, of: PhantomData }
     }
 
-    /// Counts one answer.
-    pub(crate) fn count(&self, req: &Request, status: StatusCode, took: Duration) {
+    pub(crate) fn count(&self, outcome: O) {
+        self.counts.get_or_create(&OutcomeLabels { outcome: outcome.name() }).inc();
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(db: &Db, cache: &Cache, handles: &Handles, answers: &Arc<Answers>) -> Self {
+        let mut registry = Registry::default();
+        let make: fn() -> Histogram = || Histogram::new(LATENCY_BUCKETS);
+        let requests = Family::new_with_constructor(make);
+        let (in_flight, abandoned) = (Gauge::default(), Counter::default());
+        let (logins, uploads) = (Outcomes::new(), Outcomes::new());
+        registry.register(
+            "souk_http_request_duration_seconds",
+            "Requests answered and how long that took, by method, route and status",
+            requests.clone(),
+        );
+        registry.register("souk_http_requests_in_flight", "Requests under way", in_flight.clone());
+        registry.register(
+            "souk_http_requests_abandoned",
+            "Requests whose client left before the answer",
+            abandoned.clone(),
+        );
+        registry.register("souk_logins", "Tries to log in, by what became of them", logins.counts.clone());
+        registry.register("souk_uploads", "Images that were sent, by what they were", uploads.counts.clone());
+        registry.register_collector(Box::new(Inside {
+            db: db.clone(),
+            cache: cache.clone(),
+            handles: handles.clone(),
+            answers: Arc::clone(answers),
+        }));
+        registry.register_collector(Box::new(Process::new()));
+        Self { registry, requests, in_flight, abandoned, logins, uploads }
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self) -> UnderWay<'_> {
+        self.in_flight.inc();
+        UnderWay { metrics: self, began: Instant::now(), is_answered: false }
+    }
+
+    fn count(&self, req: &Request, status: StatusCode, took: Duration) {
         let route = if status == StatusCode::NOT_FOUND && req.matched_path().is_empty() {
             "unmatched".to_owned()
         } else {
@@ -69,10 +183,16 @@ impl Metrics {
         };
         // Methods are the client's to choose; those that no route knows count as one.
         let method = match req.method().as_str() {
-            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            "PUT" => "PUT",
+            "PATCH" => "PATCH",
+            "DELETE" => "DELETE",
+            "OPTIONS" => "OPTIONS",
             _ => "other",
         };
-        let labels = RequestLabels { method: method.to_owned(), route, status: status.as_u16() };
+        let labels = RequestLabels { method, route, status: status.as_u16() };
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
     }
 }
@@ -83,109 +203,27 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Reads what the rest of the process counts itself.
-#[derive(Debug)]
-struct Inside {
-    db: Db,
-    cache: Cache,
-    handles: Handles,
+/// A request that is not answered yet. Its handler is dropped with it if the client leaves.
+pub(crate) struct UnderWay<'m> {
+    metrics: &'m Metrics,
+    began: Instant,
+    is_answered: bool,
 }
 
-impl Collector for Inside {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page { encoder: &mut encoder };
-        let ledger = self.handles.ledger.load();
-        page.gauge("ledger_admitted", "Works that wait for the ledger or are under way", ledger.admitted)?;
-        page.gauge("ledger_admissions", "The most works that may wait or be under way", ledger.most)?;
-        page.counter("ledger_busy", "Works refused because the ledger was full", ledger.busy)?;
-        let mut bound = 0.5;
-        let sizes: Vec<(f64, u64)> = ledger
-            .batch_sizes
-            .iter()
-            .map(|count| {
-                bound *= 2.0;
-                (bound, *count)
-            })
-            .collect();
-        page.encoder
-            .encode_descriptor(
-                "ledger_batch_works",
-                "Works of each committed batch",
-                None,
-                MetricType::Histogram,
-            )?
-            .encode_histogram::<NoLabelSet>(works_sum(ledger.works), ledger.batches, &sizes, None)?;
-        page.counter_seconds(
-            "ledger_commit_seconds",
-            "Time spent in the ledger's transactions",
-            ledger.commit_seconds,
-        )?;
-        page.gauge("carts_alive", "Carts in memory", self.handles.carts.alive())?;
-        let sessions = self.handles.sessions.counts();
-        page.gauge("sockets", "WebSockets that are open", sessions.sockets)?;
-        page.gauge("sessions_alive", "Users who hold a WebSocket", sessions.sessions)?;
-        page.counter("sockets_too_slow", "WebSockets closed because they did not read", sessions.too_slow)?;
-        let cache = self.cache.stats();
-        page.counter("cache_hits", "Reads answered from memory", cache.hits)?;
-        page.counter("cache_misses", "Reads that memory could not answer", cache.misses)?;
-        if let Some(redis) = self.cache.redis() {
-            let help = "Reads that found in Redis what a node had loaded";
-            page.counter("cache_shared_hits", help, cache.shared_hits)?;
-            page.gauge(
-                "redis_connected",
-                "Whether this node hears the others",
-                usize::from(redis.is_connected()),
-            )?;
-            page.gauge(
-                "redis_in_use",
-                "Whether readers ask Redis: it is connected and quick",
-                usize::from(redis.is_quick()),
-            )?;
+impl UnderWay<'_> {
+    /// Counts the answer.
+    pub(crate) fn answered(mut self, req: &Request, status: StatusCode) {
+        self.is_answered = true;
+        self.metrics.count(req, status, self.began.elapsed());
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+        if !self.is_answered {
+            self.metrics.abandoned.inc();
         }
-        for pool in self.db.pool_use() {
-            let used = pool.connections.saturating_sub(pool.idle);
-            page.gauge(
-                &format!("db_{}_connections", pool.name),
-                "Open connections of the pool",
-                pool.connections,
-            )?;
-            page.gauge(&format!("db_{}_connections_in_use", pool.name), "Connections in use", used)?;
-        }
-        Ok(())
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a count of works stays far below 2^53")]
-fn works_sum(works: u64) -> f64 {
-    works as f64
-}
-
-struct Page<'e, 'a> {
-    encoder: &'e mut DescriptorEncoder<'a>,
-}
-
-impl Page<'_, '_> {
-    fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
-        let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        gauge.encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        ConstCounter::new(value).encode(self.encoder.encode_descriptor(
-            name,
-            help,
-            None,
-            MetricType::Counter,
-        )?)
-    }
-
-    fn counter_seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        ConstCounter::new(value).encode(self.encoder.encode_descriptor(
-            name,
-            help,
-            None,
-            MetricType::Counter,
-        )?)
     }
 }
 

@@ -38,11 +38,14 @@ const MOST_COMPRESSED: usize = 256 << 10;
 const ENTRY_OVERHEAD: usize = 400;
 
 /// The answers that are kept.
-pub(crate) struct Answers(moka::sync::Cache<String, Arc<Answer>>);
+pub(crate) struct Answers {
+    entries: moka::sync::Cache<String, Arc<Answer>>,
+    hits: AtomicU64,
+}
 
 impl std::fmt::Debug for Answers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answers").field("entries", &self.0.entry_count()).finish()
+        f.debug_struct("Answers").field("entries", &self.entries.entry_count()).finish()
     }
 }
 
@@ -53,13 +56,12 @@ impl Default for Answers {
             let bytes = key.len() + answer.body.len() * 3 / 2 + answer.shown.len() * 16 + ENTRY_OVERHEAD;
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
-        Self(
-            moka::sync::Cache::builder()
-                .max_capacity(MOST_BYTES)
-                .weigher(weight)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
-        )
+        let entries = moka::sync::Cache::builder()
+            .max_capacity(MOST_BYTES)
+            .weigher(weight)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Self { entries, hits: AtomicU64::new(0) }
     }
 }
 
@@ -79,14 +81,21 @@ impl Answers {
 
     /// The answer kept under `key`, if it is still true.
     pub(crate) fn get(&self, key: &str, cache: &Cache, levels: &Levels) -> Option<Arc<Answer>> {
-        self.0.get(key).filter(|answer| answer.is_true(cache, levels))
+        let answer = self.entries.get(key).filter(|answer| answer.is_true(cache, levels))?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(answer)
+    }
+
+    /// How often an answer was there, since the start.
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
     }
 
     /// How many there are.
     #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.entry_count()
+        self.entries.run_pending_tasks();
+        self.entries.entry_count()
     }
 
     /// Keeps the answer to a request, unless it has parameters other than these: whatever anybody makes up would be an
@@ -95,7 +104,7 @@ impl Answers {
         let query = req.uri().query().unwrap_or_default();
         let mut names = query.split('&').filter_map(|part| part.split('=').next());
         if key.len() <= LONGEST_KEY && names.all(|name| name.is_empty() || parameters.contains(&name)) {
-            self.0.insert(key, Arc::clone(answer));
+            self.entries.insert(key, Arc::clone(answer));
         }
     }
 }

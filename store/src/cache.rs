@@ -177,7 +177,7 @@ impl Cache {
             shelves.iter().map(|counters| count(counters).load(Ordering::Relaxed)).sum()
         };
         let misses = sum(|counters| &counters.misses);
-        let shared_hits = redis.as_ref().map_or(0, Redis::hits);
+        let shared_hits = redis.as_ref().map_or(0, |redis| redis.counts().hits);
         CacheStats { hits: u64::saturating_sub(sum(|counters| &counters.reads), misses), misses, shared_hits }
     }
 

@@ -159,6 +159,8 @@ pub struct PoolUse {
     pub connections: usize,
     /// Those that nobody uses.
     pub idle: usize,
+    /// The most that it opens.
+    pub most: usize,
 }
 
 /// An open database. Cheap to clone; all clones share the same pools.
@@ -295,12 +297,14 @@ impl Db {
     /// How much of its pools is in use: the writer's and the readers' on SQLite, the one pool on Postgres.
     #[must_use]
     pub fn pool_use(&self) -> Vec<PoolUse> {
-        let of = |name, size: u32, idle: usize| PoolUse { name, connections: size as usize, idle };
+        let of = |name, pool: &SqlitePool| PoolUse {
+            name,
+            connections: pool.size() as usize,
+            idle: pool.num_idle(),
+            most: pool.options().get_max_connections() as usize,
+        };
         match self {
-            Self::Sqlite(pools) => vec![
-                of("writer", pools.writer.size(), pools.writer.num_idle()),
-                of("readers", pools.readers.size(), pools.readers.num_idle()),
-            ],
+            Self::Sqlite(pools) => vec![of("writer", &pools.writer), of("readers", &pools.readers)],
             Self::Postgres(pool) => vec![pool.in_use()],
         }
     }

@@ -86,6 +86,17 @@ pub enum RedisError {
     Away(String),
 }
 
+/// What became of Redis since the start, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisCounts {
+    /// Reads for which the second level of the cache had what the first had not.
+    pub hits: u64,
+    /// How often readers, or those at the door, began to pass it by because it was slow or failed.
+    pub passed_by: u64,
+    /// How often a connection that was in use was lost.
+    pub losses: u64,
+}
+
 /// Redis as this process uses it. Cheap to clone.
 #[derive(Clone)]
 pub struct Redis(Arc<Inner>);
@@ -104,6 +115,10 @@ struct Inner {
     /// There was something to tell when there was no connection, or one that was lost with it.
     untold: AtomicBool,
     hits: AtomicU64,
+    /// How often callers began to pass it by.
+    passed_by: Arc<AtomicU64>,
+    /// How often a connection was lost.
+    losses: AtomicU64,
 }
 
 /// A pair of connections, one of which listens. Dropping it closes both.
@@ -125,11 +140,12 @@ struct Connection {
 struct Patience {
     deadline: Duration,
     lost: AtomicBool,
+    losses: Arc<AtomicU64>,
 }
 
 impl Patience {
-    fn new(deadline: Duration) -> Self {
-        Self { deadline, lost: AtomicBool::new(false) }
+    fn new(deadline: Duration, losses: &Arc<AtomicU64>) -> Self {
+        Self { deadline, lost: AtomicBool::new(false), losses: Arc::clone(losses) }
     }
 
     fn is_lost(&self) -> bool {
@@ -149,6 +165,7 @@ impl Patience {
             Err(_) => "no answer in time".to_owned(),
         };
         if !self.lost.swap(true, Ordering::AcqRel) {
+            self.losses.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(error = why, "Redis is passed by until it is well");
         }
         None
@@ -208,6 +225,8 @@ impl Redis {
             told_all: AtomicBool::new(false),
             untold: AtomicBool::new(false),
             hits: AtomicU64::new(0),
+            passed_by: Arc::default(),
+            losses: AtomicU64::new(0),
         })))
     }
 
@@ -237,10 +256,15 @@ impl Redis {
         self.usable_by(|connection| &connection.readers).is_some()
     }
 
-    /// How often the second level had what the first had not, since the start.
+    /// What became of it since the start.
     #[must_use]
-    pub fn hits(&self) -> u64 {
-        self.0.hits.load(Ordering::Relaxed)
+    pub fn counts(&self) -> RedisCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RedisCounts {
+            hits: read(&self.0.hits),
+            passed_by: read(&self.0.passed_by),
+            losses: read(&self.0.losses),
+        }
     }
 
     /// Tells the other nodes, soon. What is to be forgotten is passed by in Redis from now on, until it knows.
@@ -295,6 +319,7 @@ impl Redis {
         let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|connection| connection.id == id) {
             *current = None;
+            self.0.losses.fetch_add(1, Ordering::Relaxed);
         }
         drop(current);
         let mut outbox = self.outbox();

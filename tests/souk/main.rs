@@ -23,6 +23,7 @@ mod harness;
 mod idempotency;
 mod media;
 mod media_attacks;
+mod metrics;
 mod nodes;
 mod nodes_faults;
 mod notifications;

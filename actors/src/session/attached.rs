@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use souk_store::model::{Event, EventId, UserId};
 use souk_store::{StoreError, events};
 
+use super::counts::count;
 use super::{Ended, Link, Message, Push, Sessions};
 use crate::Refused;
 
@@ -130,6 +131,7 @@ impl Attached {
             _room: room,
         };
         attached.after_page(cursor == newest);
+        count(&attached.sessions.0.counters.opened);
         Ok(attached)
     }
 
@@ -231,6 +233,7 @@ impl Attached {
                 Step::Replaying(page, last) => match page.pop_front() {
                     Some(event) => {
                         self.promised = false;
+                        count(&self.sessions.0.counters.replayed);
                         return Some(event);
                     }
                     None => {
@@ -269,6 +272,7 @@ impl Attached {
                 self.read();
             }
             (Push::Event(event), Step::Live(_)) if event.id.0 == self.cursor.0 + 1 => {
+                count(&self.sessions.0.counters.sent_live);
                 return Some(Event::clone(&event));
             }
             (Push::Event(event), Step::Live(_)) if event.id > self.cursor => self.read(),

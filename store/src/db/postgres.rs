@@ -169,7 +169,12 @@ impl PostgresPool {
     }
 
     pub(super) fn in_use(&self) -> PoolUse {
-        PoolUse { name: "all", connections: self.pool.size() as usize, idle: self.pool.num_idle() }
+        PoolUse {
+            name: "all",
+            connections: self.pool.size() as usize,
+            idle: self.pool.num_idle(),
+            most: CONNECTIONS as usize,
+        }
     }
 
     pub(super) async fn close(&self) {
