@@ -29,7 +29,7 @@ use crate::extract::{
 use crate::fields::Fields;
 use crate::metrics::Login;
 use crate::page::PageQuery;
-use crate::passwords::{self, Busy, Owner};
+use crate::passwords::{self, Owner};
 use crate::query::Query;
 use crate::reply::Reply;
 use crate::route::route;
@@ -149,12 +149,6 @@ impl<'a> UserView<'a> {
 impl<'a> AdminUserView<'a> {
     fn of(user: &'a User, req: &Request) -> Self {
         Self { user: UserView::of(user, req), is_active: user.is_active, last_login: user.last_login }
-    }
-}
-
-impl From<Busy> for ApiError {
-    fn from(_: Busy) -> Self {
-        Self::over_capacity()
     }
 }
 

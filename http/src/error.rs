@@ -15,6 +15,7 @@ use souk_store::ledger::Refusal;
 use souk_store::{StoreError, chain};
 
 use crate::admin;
+use crate::workers::Busy;
 
 /// Seconds after which a client may try again when the service is over capacity or its database is away.
 const RETRY_AFTER: u64 = 1;
@@ -296,6 +297,12 @@ impl From<StoreError> for ApiError {
                 Self::internal()
             }
         }
+    }
+}
+
+impl From<Busy> for ApiError {
+    fn from(_: Busy) -> Self {
+        Self::over_capacity()
     }
 }
 

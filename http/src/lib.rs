@@ -49,6 +49,7 @@ mod server;
 mod testing;
 mod throttle;
 pub mod tokens;
+mod workers;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -71,6 +72,7 @@ use crate::passwords::Passwords;
 use crate::rendered::Answers;
 use crate::throttle::LoginThrottle;
 use crate::tokens::{Tickets, Tokens};
+use crate::workers::Size;
 
 /// What the operator may choose about this crate.
 #[derive(Clone)]
@@ -128,7 +130,8 @@ impl Api {
         let answers = Arc::new(Answers::default());
         let metrics = Metrics::new(&db, &cache, &handles, &answers);
         let redis = cache.redis().cloned();
-        let media = Media::start(&db, settings.media_root.clone(), metrics.uploads.clone());
+        let decoders = Size::for_this_machine(media::QUEUE);
+        let media = Media::start(&db, settings.media_root.clone(), decoders, metrics.uploads.clone());
         let throttle = LoginThrottle::new(&settings.secret_key, redis.clone());
         Self {
             db,
@@ -136,7 +139,7 @@ impl Api {
             handles,
             tokens,
             tickets: Tickets::new(redis),
-            passwords: Passwords::start(),
+            passwords: Passwords::start(Size::for_this_machine(passwords::QUEUE)),
             media,
             throttle,
             answers,

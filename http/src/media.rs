@@ -13,12 +13,11 @@
 //! (`souk_store::media`). So a crash or a full disk leaves nothing behind that is not found again: a task removes what nobody
 //! names, soon after a change and every few minutes.
 //!
-//! Memory is bounded: uploads share 64 MiB while they are read and wait, and are decoded on threads of their own, one
-//! each.
+//! Memory is bounded: uploads share 64 MiB while they are read and wait. An image may take some hundred megabytes while it
+//! is worked on, so they are decoded on threads of their own, of which each has one at a time.
 
 mod picture;
 mod shelf;
-mod studio;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,12 +33,12 @@ use tokio::task::JoinHandle;
 
 use self::picture::{NotAnImage, Picture};
 use self::shelf::Shelf;
-use self::studio::{Busy, Studio};
 use crate::error::ApiError;
 use crate::extract::api;
 use crate::fields::Fields;
 use crate::metrics::{Decoded, Outcomes};
 use crate::route::route;
+use crate::workers::{Busy, Size, Workers};
 
 pub(crate) use self::shelf::small;
 
@@ -48,6 +47,9 @@ pub(crate) const MAX_FILE: usize = 5 * 1024 * 1024;
 
 /// How many KiB all uploads together may take that are being read or wait to be decoded.
 const ROOM: usize = 64 * 1024;
+
+/// How many wait to be decoded at most.
+pub(crate) const QUEUE: usize = 16;
 
 /// What was uploaded is no image that is taken.
 const NOT_AN_IMAGE: &str =
@@ -90,7 +92,7 @@ pub(crate) type Change = Option<Option<Picture>>;
 pub(crate) struct Media {
     db: Db,
     shelf: Shelf,
-    studio: Studio,
+    decoders: Workers<()>,
     room: Arc<Semaphore>,
     sweep: Arc<Notify>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
@@ -99,7 +101,7 @@ pub(crate) struct Media {
 
 impl Media {
     /// Over a folder that need not be there yet.
-    pub(crate) fn start(db: &Db, root: PathBuf, uploads: Outcomes<Decoded>) -> Self {
+    pub(crate) fn start(db: &Db, root: PathBuf, decoders: Size, uploads: Outcomes<Decoded>) -> Self {
         let (db, shelf, sweep) = (db.clone(), Shelf::new(root), Arc::new(Notify::new()));
         let sweeping = sweep_for_ever(db.clone(), shelf.clone(), sweep.clone());
         #[expect(
@@ -107,13 +109,14 @@ impl Media {
             reason = "`close` ends it; between two files nothing is half done"
         )]
         let sweeper = Mutex::new(Some(tokio::spawn(sweeping)));
+        let decoders = Workers::start("images", decoders);
         let room = Arc::new(Semaphore::new(ROOM));
-        Self { db, shelf, studio: Studio::start(), room, sweep, sweeper, uploads }
+        Self { db, shelf, decoders, room, sweep, sweeper, uploads }
     }
 
     /// Ends what runs besides the requests.
     pub(crate) async fn close(&self) {
-        self.studio.close().await;
+        self.decoders.close().await;
         let sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sweeper) = sweeper {
             sweeper.abort();
@@ -140,19 +143,20 @@ impl Media {
         refuse: impl FnOnce(&'static str),
     ) -> Result<Change, ApiError> {
         let Some(Some(upload)) = sent else { return Ok(sent.map(|_| None)) };
-        let developed = self.studio.develop(upload).await;
+        // A decoder that panics has found no image.
+        let developed = self.decoders.give(move |()| Picture::of(&upload.bytes)).await;
+        let developed = developed.map(|picture| picture.unwrap_or(Err(NotAnImage)));
         self.uploads.count(match &developed {
             Ok(Ok(_)) => Decoded::Image,
             Ok(Err(NotAnImage)) => Decoded::NotAnImage,
             Err(Busy) => Decoded::Busy,
         });
-        match developed {
-            Ok(Ok(picture)) => Ok(Some(Some(picture))),
-            Ok(Err(NotAnImage)) => {
+        match developed? {
+            Ok(picture) => Ok(Some(Some(picture))),
+            Err(NotAnImage) => {
                 refuse(NOT_AN_IMAGE);
                 Ok(None)
             }
-            Err(Busy) => Err(ApiError::over_capacity()),
         }
     }
 

@@ -1,147 +1,53 @@
 //! Passwords: which are good enough, and what they hash to.
 //!
-//! argon2id takes about 25 ms and 19 MiB a hash, so hashing has threads of its own, each with one block of memory that
-//! it uses again and gives back when nobody logs in for a while. Their queue is bounded: when it is full the caller gets
-//! [`Busy`] at once. Whoever does not wait any more is skipped. Whether an account exists makes no difference to the
-//! time: without a hash to compare with, one is computed all the same.
+//! argon2id takes about 25 ms and 19 MiB a hash, so hashing has threads of its own (`workers`), each with one block of
+//! memory that it uses again and gives back when nobody logs in for a while. When too many wait the caller gets `Busy` at
+//! once. Whether an account exists makes no difference to the time: without a hash to compare with, one is computed all
+//! the same.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::LazyLock;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
-use tokio::sync::oneshot;
+
+use crate::workers::{Busy, Size, Workers};
 
 /// OWASP's parameters: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 
 /// How many wait at most; at 25 ms each, the last of them about two seconds on one thread.
-const QUEUE: usize = 64;
-
-/// How long a thread keeps its memory when there is nothing to do.
-const MEMORY_KEPT: Duration = Duration::from_secs(10);
+pub(crate) const QUEUE: usize = 64;
 
 /// The shortest password.
 pub const MIN_LENGTH: usize = 8;
 /// The longest password.
 pub const MAX_LENGTH: usize = 128;
 
-/// Too many passwords wait to be hashed already, or the service is closing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many passwords wait to be hashed")]
-pub struct Busy;
-
 /// Hashes and compares passwords on threads of its own.
 #[derive(Debug)]
-pub struct Passwords {
-    queue: Mutex<Option<SyncSender<Job>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-enum Job {
-    Hash { password: String, reply: oneshot::Sender<String> },
-    Verify { password: String, hash: Option<String>, reply: oneshot::Sender<bool> },
-}
-
-impl Job {
-    fn is_forgotten(&self) -> bool {
-        match self {
-            Self::Hash { reply, .. } => reply.is_closed(),
-            Self::Verify { reply, .. } => reply.is_closed(),
-        }
-    }
-}
+pub(crate) struct Passwords(Workers<Vec<Block>>);
 
 impl Passwords {
-    /// Starts the threads: two on a machine with four cores or more, otherwise one.
-    ///
-    /// # Panics
-    /// If the system gives it no thread.
-    #[must_use]
-    pub fn start() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let (queue, jobs) = sync_channel(QUEUE);
-        let jobs = Arc::new(Mutex::new(jobs));
-        let threads = (0..(cores / 2).clamp(1, 2)).map(|_| {
-            let jobs = jobs.clone();
-            let thread = std::thread::Builder::new().name("passwords".to_owned());
-            thread.spawn(move || work(&jobs)).expect("a thread for passwords")
-        });
-        Self { queue: Mutex::new(Some(queue)), threads: Mutex::new(threads.collect()) }
+    /// Starts the threads.
+    pub(crate) fn start(size: Size) -> Self {
+        Self(Workers::start("passwords", size))
     }
 
     /// What this password is stored as.
-    ///
-    /// # Errors
-    /// [`Busy`]
-    pub async fn hash(&self, password: String) -> Result<String, Busy> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::Hash { password, reply })?;
-        answer.await.map_err(|_| Busy)
+    pub(crate) async fn hash(&self, password: String) -> Result<String, Busy> {
+        self.0.give(move |memory| hash_in(&password, memory)).await?.ok_or(Busy)
     }
 
     /// Whether this is the password of `hash`. Without a hash it takes as long and the answer is no.
-    ///
-    /// # Errors
-    /// [`Busy`]
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Busy> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::Verify { password, hash, reply })?;
-        answer.await.map_err(|_| Busy)
-    }
-
-    fn enqueue(&self, job: Job) -> Result<(), Busy> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.as_ref().ok_or(Busy)?.try_send(job).map_err(|_| Busy)
+    pub(crate) async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Busy> {
+        self.0.give(move |memory| verify_in(&password, hash.as_deref(), memory)).await?.ok_or(Busy)
     }
 
     /// Takes nothing more, does what is queued, and ends the threads.
-    pub async fn close(&self) {
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let join = || {
-            for thread in threads {
-                drop(thread.join());
-            }
-        };
-        drop(tokio::task::spawn_blocking(join).await);
-    }
-}
-
-/// The life of a thread: until the queue is closed and empty.
-fn work(jobs: &Mutex<Receiver<Job>>) {
-    let mut memory = Vec::new();
-    loop {
-        // The lock is held while waiting, so that of idle threads one waits for a job and the others for the lock.
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(MEMORY_KEPT);
-        match next {
-            Ok(job) if job.is_forgotten() => {}
-            Ok(job) => {
-                let work = AssertUnwindSafe(|| run(job, &mut memory));
-                if std::panic::catch_unwind(work).is_err() {
-                    tracing::error!("hashing a password panicked");
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => memory = Vec::new(),
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
-fn run(job: Job, memory: &mut Vec<Block>) {
-    match job {
-        Job::Hash { password, reply } => {
-            let _ = reply.send(hash_in(&password, memory));
-        }
-        Job::Verify { password, hash, reply } => {
-            let _ = reply.send(verify_in(&password, hash.as_deref(), memory));
-        }
+    pub(crate) async fn close(&self) {
+        self.0.close().await;
     }
 }
 
@@ -294,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_queue_is_bounded_and_closing_does_what_was_queued() {
-        let passwords = Passwords::start();
+        let passwords = Passwords::start(Size::for_this_machine(QUEUE));
         let mut waiting = Vec::new();
         // Nothing here yields, so at most what the threads already took leaves the queue.
         let refused = loop {

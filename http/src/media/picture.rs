@@ -1,6 +1,6 @@
 //! What becomes of the bytes of an upload: the image that is kept and a small one, or nothing.
 //!
-//! Pure computing, called by the threads of `studio` alone. The format is told by the content, never by a name or a
+//! Pure computing, for the threads that decode alone. The format is told by the content, never by a name or a
 //! header. Dimensions are read before any memory is taken for them; then the whole image is decoded and written anew, so
 //! that of what was sent nothing but the pixels stays: no metadata, no trailing bytes, nothing else that it may be as well.
 
