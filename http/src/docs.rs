@@ -16,7 +16,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::ApiError;
 use crate::openapi::{Operation, errors, headers, shared_schemas};
-use crate::{accounts, cart, catalogue, categories, notifications, ops, orders, rendered};
+use crate::rendered::is_known;
+use crate::{accounts, cart, catalogue, categories, notifications, ops, orders};
 
 /// What a page may load: its own files, and drawings within Swagger UI's style, which also sets styles by script.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -129,23 +130,19 @@ struct Page {
 impl Page {
     fn new(media_type: &'static str, content: impl Into<Bytes>) -> Self {
         let content = content.into();
-        let etag = format!("\"{:016x}\"", xxh3_64(&content));
+        // Weak: what is compressed on its way is another text of the same meaning.
+        let etag = format!("W/\"{:016x}\"", xxh3_64(&content));
         let etag = HeaderValue::from_str(&etag).expect("hexadecimal digits");
         Self { media_type, content, etag }
     }
 
     /// Asked for again it is sent again only if it has changed, which it does with the binary.
     fn answer(&self, req: &Request, res: &mut Response) {
-        let known = self.etag.to_str().unwrap_or_default().trim_matches('"');
-        let is_known = rendered::is_any(req, &header::IF_NONE_MATCH)
-            || rendered::tags(req, &header::IF_NONE_MATCH).any(|tag| tag == known);
         let headers = res.headers_mut();
-        // What is compressed on its way is another text of the same meaning.
-        let etag = format!("W/\"{known}\"");
-        headers.insert(header::ETAG, HeaderValue::from_str(&etag).expect("hexadecimal digits"));
+        headers.insert(header::ETAG, self.etag.clone());
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
-        if is_known {
+        if is_known(req, &self.etag) {
             res.status_code(StatusCode::NOT_MODIFIED);
             return;
         }

@@ -301,7 +301,8 @@ fn opaque(tag: &str) -> Option<&str> {
     tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')
 }
 
-fn is_known(req: &Request, etag: &HeaderValue) -> bool {
+/// Whether the client says that it has what this tag stands for.
+pub(crate) fn is_known(req: &Request, etag: &HeaderValue) -> bool {
     if !req.headers().contains_key(header::IF_NONE_MATCH) {
         return false;
     }
