@@ -197,7 +197,7 @@ async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
 }
 
 /// Does a write to its end, with the caches forgetting what it changed before anybody hears of it.
-async fn write<T: Send + 'static, W>(api: &Api, work: impl FnOnce(Db) -> W) -> Result<T, ApiError>
+pub(crate) async fn write<T: Send + 'static, W>(api: &Api, work: impl FnOnce(Db) -> W) -> Result<T, ApiError>
 where
     W: Future<Output = Result<Result<T, CategoryRefusal>, StoreError>> + Send + 'static,
 {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use askama::Template;
 use salvo::http::StatusCode;
 use salvo::{Depot, Request, Router};
-use souk_store::StoreError;
 use souk_store::cache::Key;
 use souk_store::catalogue::{self, CategoryChange, CategoryRefusal, NewCategory};
 use souk_store::changes::Kind;
@@ -19,7 +18,7 @@ use super::products::image_of;
 use super::session::{form, staff};
 use super::view::{count, image, thumbnail, when};
 use crate::Api;
-use crate::categories::{read_fields, refusal};
+use crate::categories::{read_fields, refusal, write};
 use crate::error::{ApiError, FieldErrors};
 use crate::extract::{api, id};
 use crate::media;
@@ -133,32 +132,6 @@ async fn read(
     Ok(if errors.is_empty() { Ok((change, image)) } else { Err(errors) })
 }
 
-/// Does a write to its end, with the caches forgetting what it changed before anybody hears of it.
-async fn write<T: Send + 'static>(
-    api: &Api,
-    work: impl Future<Output = Result<Result<T, CategoryRefusal>, StoreError>> + Send + 'static,
-) -> Result<T, NotWritten> {
-    match api.handles.invalidator.write(vec![Key::Categories], work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(refusal)) => Err(NotWritten::Refused(refusal)),
-        Err(error) => Err(NotWritten::Failed(error)),
-    }
-}
-
-enum NotWritten {
-    Refused(CategoryRefusal),
-    Failed(StoreError),
-}
-
-impl From<NotWritten> for ApiError {
-    fn from(why: NotWritten) -> Self {
-        match why {
-            NotWritten::Refused(why) => refusal(why),
-            NotWritten::Failed(error) => error.into(),
-        }
-    }
-}
-
 async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let refused = |errors| {
@@ -175,10 +148,10 @@ async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
         is_active: read.is_active.unwrap_or(true),
         image: None,
     };
-    let (db, author) = (api.db.clone(), staff.author());
+    let author = staff.author();
     let named = |image: Option<_>| {
         let new = NewCategory { image: image.flatten(), ..new };
-        write(api, async move { catalogue::create_category(&db, &new, Some(&author)).await })
+        write(api, |db| async move { catalogue::create_category(&db, &new, Some(&author)).await })
     };
     match api.media.keep(image, named).await {
         Ok(category) => {
@@ -201,13 +174,12 @@ async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     };
     let seen: Timestamp = serde_json::from_value(form.text("seen").into())
         .map_err(|_| ApiError::bad_request("The form does not say what it was filled in from."))?;
-    let (db, author, id) = (api.db.clone(), staff.author(), category.id);
+    let (author, id) = (staff.author(), category.id);
     let named = |image| {
         let change = CategoryChange { image, ..change };
-        write(
-            api,
-            async move { catalogue::change_category(&db, id, &change, Some(seen), Some(&author)).await },
-        )
+        write(api, move |db| async move {
+            catalogue::change_category(&db, id, &change, Some(seen), Some(&author)).await
+        })
     };
     match api.media.keep(image, named).await {
         Ok(category) => {
@@ -241,8 +213,8 @@ async fn delete(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> 
     let (api, staff) = (api(depot), staff(depot));
     let category = find(req, api).await?;
     let (db, author, id) = (api.db.clone(), staff.author(), category.id);
-    let write = async move { catalogue::delete_category(&db, id, Some(&author)).await };
-    let (path, flash) = match api.handles.invalidator.write(vec![Key::Categories], write).await? {
+    let delete = async move { catalogue::delete_category(&db, id, Some(&author)).await };
+    let (path, flash) = match api.handles.invalidator.write(vec![Key::Categories], delete).await? {
         Ok(()) => {
             api.media.sweep_soon();
             (LIST.to_owned(), Flash::done(format!("{} was deleted.", category.name)))
