@@ -124,6 +124,11 @@ impl Sheet {
         self.form.is_ticked(name)
     }
 
+    /// Whether any of these fields is filled in.
+    pub(super) fn has_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| !self.text(name).is_empty())
+    }
+
     pub(super) fn errors(&self, name: &str) -> &[String] {
         self.errors.messages(name)
     }

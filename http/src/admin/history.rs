@@ -122,7 +122,7 @@ pub(super) async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, A
     ]);
     Page::ok(&HistoryPage {
         layout: Layout::new(staff(depot), "history", "History"),
-        is_filtered: ["kind", "admin"].iter().any(|name| !sheet.text(name).is_empty()),
+        is_filtered: sheet.has_any(&["kind", "admin"]),
         sheet,
         kinds,
         changes: found.into_iter().map(Entry::from).collect(),

@@ -1,12 +1,18 @@
-//! Lists: which page of one is asked for, links to the others, and links that change one thing about the list.
+//! Lists: which page of one is asked for, links to the others, links that change one thing about the list, and what was
+//! ticked in one.
+
+use std::str::FromStr;
 
 use salvo::Request;
 
 use super::form::Form;
-use super::page::Page;
+use super::page::{Flash, Page};
 
 /// Entries of a page.
 const SIZE: i64 = 25;
+
+/// The most entries that something is done to at once.
+const MOST_AT_ONCE: usize = 200;
 
 /// The page of a list that a request asks for.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +90,27 @@ pub(super) fn filters(req: &Request) -> Form {
     Form::parse(query.as_bytes())
 }
 
+/// The list that a form was sent from, with its filters.
+pub(super) fn back_to(list: &str, form: &Form) -> String {
+    let query = form.text("back");
+    format!("{list}{}", if query.starts_with('?') { query } else { "" })
+}
+
+/// The entries that were ticked, each once; or why nothing can be done to them. `kind` is what one is called, and what its
+/// box is named, `done` what would have been done.
+pub(super) fn chosen<Id: FromStr + Ord>(form: &Form, kind: &str, done: &str) -> Result<Vec<Id>, Flash> {
+    let mut chosen: Vec<Id> = form.all(kind).filter_map(|id| id.parse().ok()).collect();
+    chosen.sort_unstable();
+    chosen.dedup();
+    if chosen.is_empty() {
+        return Err(Flash::warning(format!("No {kind} was chosen: tick those that it is about.")));
+    }
+    if chosen.len() > MOST_AT_ONCE {
+        return Err(Flash::warning(format!("At most {MOST_AT_ONCE} {kind}s can be {done} at once.")));
+    }
+    Ok(chosen)
+}
+
 /// One of the choices of a field.
 pub(super) struct Choice {
     pub(super) value: String,
@@ -93,6 +120,11 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn new(value: impl Into<String>, label: impl Into<String>) -> Self {
         Self { value: value.into(), label: label.into() }
+    }
+
+    /// The choices of a filter by something that is so or is not.
+    pub(super) fn of_filter(any: &str, yes: &str, no: &str) -> [Self; 3] {
+        [Self::new("", any), Self::new("true", yes), Self::new("false", no)]
     }
 }
 

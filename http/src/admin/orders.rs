@@ -20,7 +20,7 @@ use souk_store::orders::{self, OrderQuery};
 use super::export;
 use super::form::{Form, Sheet};
 use super::history::{self, Entry};
-use super::list::{Choice, Pager, Paging, filters, link};
+use super::list::{Choice, Pager, Paging, back_to, chosen, filters, link};
 use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
 use super::view::{amount, count, plural, status, when};
@@ -30,9 +30,6 @@ use crate::extract::{api, id};
 use crate::route::route;
 
 const LIST: &str = "/admin/orders/";
-
-/// The most orders that are moved on at once.
-const MOST_AT_ONCE: usize = 200;
 
 /// The routes of this file.
 pub(super) fn routes() -> Router {
@@ -149,7 +146,7 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     statuses.extend(OrderStatus::ALL.map(|status| Choice::new(status.as_str(), status.as_str())));
     Page::ok(&ListPage {
         layout: Layout::new(staff(depot), "orders", "Orders"),
-        is_filtered: ["status", "customer", "from", "until"].iter().any(|name| !sheet.text(name).is_empty()),
+        is_filtered: sheet.has_any(&["status", "customer", "from", "until"]),
         sheet,
         statuses,
         rows: rows(api, found).await?,
@@ -237,17 +234,12 @@ fn why(order: OrderId, refused: &Refused) -> Option<String> {
 async fn move_many_on(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, form) = (api(depot), form(depot));
     let to = wanted(form)?;
-    let back = format!("{LIST}{}", form.text("back").strip_prefix('?').map_or("", |_| form.text("back")));
-    let mut chosen: Vec<OrderId> = form.all("order").filter_map(|id| id.parse().ok()).collect();
-    chosen.sort_unstable();
-    chosen.dedup();
+    let back = back_to(LIST, form);
     let see = |flash: &Flash| Ok(Page::see_with(&back, staff(depot), flash));
-    if chosen.is_empty() {
-        return see(&Flash::warning("No order was chosen: tick those that it is about."));
-    }
-    if chosen.len() > MOST_AT_ONCE {
-        return see(&Flash::warning(format!("At most {MOST_AT_ONCE} orders can be moved on at once.")));
-    }
+    let chosen: Vec<OrderId> = match chosen(form, "order", "moved on") {
+        Ok(chosen) => chosen,
+        Err(flash) => return see(&flash),
+    };
     let ledger = api.handles.ledger.by(staff(depot).author());
     let steps = chosen.into_iter().map(move |order| {
         let ledger = ledger.clone();

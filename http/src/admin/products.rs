@@ -24,7 +24,7 @@ use souk_store::search::staff::{self as search, Left, StaffFilter, StaffSort};
 use super::export;
 use super::form::{Form, Sheet};
 use super::import;
-use super::list::{Choice, Pager, Paging, filters, link};
+use super::list::{Choice, Pager, Paging, back_to, chosen, filters, link};
 use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
 use super::view::{amount, count, plural, thumbnail, when};
@@ -35,9 +35,6 @@ use crate::fields::Fields;
 use crate::route::route;
 
 const LIST: &str = "/admin/products/";
-
-/// The most products that are changed at once.
-const MOST_AT_ONCE: usize = 200;
 
 /// The routes of this file, and of those below it.
 pub(super) fn routes() -> Router {
@@ -60,8 +57,6 @@ pub(super) fn routes() -> Router {
                 ),
         )
 }
-
-const FILTERS: [&str; 5] = ["search", "category", "is_active", "featured", "stock"];
 
 /// Reads the filters of a list; what is wrong with one is said beside it, and it filters nothing.
 pub(super) fn read_filter(req: &Request, categories: &[Category]) -> (StaffFilter, Sheet) {
@@ -154,15 +149,11 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     }
     Page::ok(&ListPage {
         layout: Layout::new(staff(depot), "products", "Products"),
-        is_filtered: FILTERS.iter().any(|name| !sheet.text(name).is_empty()),
+        is_filtered: sheet.has_any(&["search", "category", "is_active", "featured", "stock"]),
         sheet,
         categories: categories_as_choices("Any category", &categories),
-        activity: [Choice::new("", "Any"), Choice::new("true", "Active"), Choice::new("false", "Not active")],
-        features: [
-            Choice::new("", "Any"),
-            Choice::new("true", "Featured"),
-            Choice::new("false", "Not featured"),
-        ],
+        activity: Choice::of_filter("Any", "Active", "Not active"),
+        features: Choice::of_filter("Any", "Featured", "Not featured"),
         levels: [
             Choice::new("", "Any stock"),
             Choice::new("in", "In stock"),
@@ -222,18 +213,12 @@ async fn wanted(api: &Api, form: &Form) -> Result<Result<(Wanted, String), Strin
 
 async fn change_many(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, form, staff) = (api(depot), form(depot), staff(depot));
-    let back = form.text("back");
-    let back = format!("{LIST}{}", if back.starts_with('?') { back } else { "" });
+    let back = back_to(LIST, form);
     let see = |flash: &Flash| Ok(Page::see_with(&back, staff, flash));
-    let mut chosen: Vec<ProductId> = form.all("product").filter_map(|id| id.parse().ok()).collect();
-    chosen.sort_unstable();
-    chosen.dedup();
-    if chosen.is_empty() {
-        return see(&Flash::warning("No product was chosen: tick those that it is about."));
-    }
-    if chosen.len() > MOST_AT_ONCE {
-        return see(&Flash::warning(format!("At most {MOST_AT_ONCE} products can be changed at once.")));
-    }
+    let chosen: Vec<ProductId> = match chosen(form, "product", "changed") {
+        Ok(chosen) => chosen,
+        Err(flash) => return see(&flash),
+    };
     let (wanted, done) = match wanted(api, form).await? {
         Ok(wanted) => wanted,
         Err(why) => return see(&Flash::warning(why)),

@@ -79,14 +79,10 @@ async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     }
     Page::ok(&ListPage {
         layout: Layout::new(staff(depot), "users", "Users"),
-        is_filtered: ["search", "is_active", "is_admin"].iter().any(|name| !sheet.text(name).is_empty()),
+        is_filtered: sheet.has_any(&["search", "is_active", "is_admin"]),
         sheet,
-        activity: [Choice::new("", "Any"), Choice::new("true", "Active"), Choice::new("false", "Not active")],
-        roles: [
-            Choice::new("", "Everybody"),
-            Choice::new("true", "Admins"),
-            Choice::new("false", "Customers"),
-        ],
+        activity: Choice::of_filter("Any", "Active", "Not active"),
+        roles: Choice::of_filter("Everybody", "Admins", "Customers"),
         users,
         pager: paging.pager(req, total),
         back: link(req, &[("page", "")]),
