@@ -14,7 +14,6 @@ use souk_store::model::{Category, CategoryId, Timestamp};
 use super::form::{Form, Sheet};
 use super::history::{self, Entry};
 use super::page::{Flash, Layout, Page};
-use super::products::image_of;
 use super::session::{form, staff};
 use super::view::{count, image, thumbnail, when};
 use crate::Api;
@@ -127,7 +126,7 @@ async fn read(
     let mut fields = form.fields();
     let mut change = read_fields(&mut fields, true);
     change.is_active = Some(form.is_ticked("is_active"));
-    let image = image_of(api, form, &mut fields).await?;
+    let image = form.image(api, &mut fields).await?;
     let errors = fields.into_errors();
     Ok(if errors.is_empty() { Ok((change, image)) } else { Err(errors) })
 }

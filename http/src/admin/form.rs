@@ -10,7 +10,7 @@ use salvo::http::header;
 use crate::Api;
 use crate::error::{ApiError, FieldErrors};
 use crate::fields::{Fields, Sent};
-use crate::media::Upload;
+use crate::media::{self, Upload};
 use crate::{extract, form};
 
 /// The largest form without files.
@@ -90,6 +90,18 @@ impl Form {
     /// The file that was chosen.
     pub(super) fn file(&self, name: &str) -> Option<&Upload> {
         self.files.iter().find(|(known, _)| known == name).map(|(_, file)| file)
+    }
+
+    /// The image that the form brings, or that there shall be none any more.
+    pub(super) async fn image(&self, api: &Api, fields: &mut Fields) -> Result<media::Change, ApiError> {
+        if self.file("image").is_none() {
+            return Ok(self.is_ticked("remove_image").then_some(None));
+        }
+        let image = api.media.read(fields, "image").await?;
+        if !fields.refused("image") && !fields.are_good() {
+            fields.error("image", "Please choose the file again.");
+        }
+        Ok(image)
     }
 
     /// The same without its files, which a browser does not choose again by itself.

@@ -7,8 +7,6 @@
 mod edit;
 mod stock;
 
-pub(super) use self::edit::image_of;
-
 use std::sync::Arc;
 
 use askama::Template;

@@ -24,7 +24,6 @@ use crate::Api;
 use crate::catalogue::read_fields;
 use crate::error::{ApiError, FieldErrors};
 use crate::extract::{api, id};
-use crate::fields::Fields;
 use crate::media;
 
 /// How many movements a product's page shows.
@@ -100,25 +99,9 @@ async fn read(
     let mut change = read_fields(&mut fields, api, true).await?;
     change.featured = Some(form.is_ticked("featured"));
     change.is_active = Some(form.is_ticked("is_active"));
-    let image = image_of(api, form, &mut fields).await?;
+    let image = form.image(api, &mut fields).await?;
     let errors = fields.into_errors();
     Ok(if errors.is_empty() { Ok((change, image)) } else { Err(errors) })
-}
-
-/// The image that a form brings, or that there shall be none any more.
-pub(in super::super) async fn image_of(
-    api: &Api,
-    form: &Form,
-    fields: &mut Fields,
-) -> Result<media::Change, ApiError> {
-    if form.file("image").is_none() {
-        return Ok(form.is_ticked("remove_image").then_some(None));
-    }
-    let image = api.media.read(fields, "image").await?;
-    if !fields.refused("image") && !fields.are_good() {
-        fields.error("image", "Please choose the file again.");
-    }
-    Ok(image)
 }
 
 pub(super) async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
