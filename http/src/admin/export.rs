@@ -22,8 +22,8 @@ use crate::extract::api;
 /// Rows that are read at once.
 const PORTION: i64 = 500;
 
-/// The columns of a file of products; those that can be imported, and the product's number.
-const PRODUCTS: [&str; 9] =
+/// The columns of a file of products: those that can be imported, and as the last the product's number.
+pub(super) const PRODUCTS: [&str; 9] =
     ["sku", "name", "description", "price", "stock", "category", "featured", "is_active", "id"];
 const ORDERS: [&str; 10] = [
     "id",
@@ -51,9 +51,14 @@ const USERS: [&str; 11] = [
     "last_login",
 ];
 
+/// Whether a spreadsheet would take this for a formula.
+pub(super) fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+}
+
 /// A cell that no spreadsheet takes for a formula.
 fn harmless(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
+    if is_formula(text) { format!("'{text}") } else { text.to_owned() }
 }
 
 /// Rows as bytes of a file.

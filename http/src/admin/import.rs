@@ -14,6 +14,7 @@ use souk_store::catalogue;
 use souk_store::ledger::{NewProduct, ProductChange, Seen, Work};
 use souk_store::model::{Category, Product, fold};
 
+use super::export::{PRODUCTS, is_formula};
 use super::form::Form;
 use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
@@ -33,11 +34,11 @@ const MOST_BYTES: usize = 900 * 1024;
 /// How many rows the look shows, of those that are bad and of the others.
 const SHOWN: usize = 200;
 
-const COLUMNS: [&str; 8] =
-    ["sku", "name", "description", "price", "stock", "category", "featured", "is_active"];
-
-/// Columns of our own files that say nothing new.
-const PASSED_OVER: [&str; 1] = ["id"];
+/// The columns that are read. The last one of our own files, a product's number, says nothing new and is passed over.
+const COLUMNS: &[&str] = {
+    let [columns @ .., _] = &PRODUCTS;
+    columns
+};
 
 #[derive(Template)]
 #[template(path = "admin/import.html")]
@@ -168,9 +169,7 @@ fn rows_of(text: &str) -> Result<Vec<Row>, String> {
         None => "The file cannot be read as CSV.".to_owned(),
     };
     let names: Vec<String> = reader.headers().map_err(told)?.iter().map(|name| name.to_lowercase()).collect();
-    if let Some(name) =
-        names.iter().find(|name| !COLUMNS.contains(&name.as_str()) && !PASSED_OVER.contains(&name.as_str()))
-    {
+    if let Some(name) = names.iter().find(|name| !PRODUCTS.contains(&name.as_str())) {
         return Err(format!("There is no column “{name}”. The columns are: {}.", COLUMNS.join(", ")));
     }
     if !names.iter().any(|name| name == "sku") {
@@ -186,7 +185,7 @@ fn rows_of(text: &str) -> Result<Vec<Row>, String> {
             return Err(format!("The file has more than {MOST_ROWS} rows: import it in parts."));
         }
         let cells = names.iter().cloned().zip(record.iter().map(unguarded));
-        let cells = cells.filter(|(name, cell)| !cell.is_empty() && !PASSED_OVER.contains(&name.as_str()));
+        let cells = cells.filter(|(name, cell)| !cell.is_empty() && COLUMNS.contains(&name.as_str()));
         rows.push(Row { line: record.position().map_or(0, csv::Position::line), cells: cells.collect() });
     }
     Ok(rows)
@@ -195,7 +194,7 @@ fn rows_of(text: &str) -> Result<Vec<Row>, String> {
 /// A cell without the apostrophe that keeps spreadsheets from computing it.
 fn unguarded(cell: &str) -> String {
     match cell.strip_prefix('\'') {
-        Some(rest) if rest.starts_with(['=', '+', '-', '@', '\t', '\r']) => rest.to_owned(),
+        Some(rest) if is_formula(rest) => rest.to_owned(),
         _ => cell.to_owned(),
     }
 }
@@ -265,7 +264,8 @@ fn messages(errors: &FieldErrors) -> Vec<String> {
     // An unknown category is not missing as well.
     let is_told_twice = errors.messages("category").len() > 1;
     COLUMNS
-        .into_iter()
+        .iter()
+        .copied()
         .flat_map(of)
         .filter(|message| !(is_told_twice && message == "category: This field is required."))
         .collect()
