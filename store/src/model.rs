@@ -172,10 +172,16 @@ impl Timestamp {
         Self(self.0 + chrono::TimeDelta::seconds(seconds))
     }
 
+    /// Its day, in UTC.
+    #[must_use]
+    pub fn day(self) -> NaiveDate {
+        self.0.date_naive()
+    }
+
     /// The first moment of its day, in UTC.
     #[must_use]
     pub fn start_of_day(self) -> Self {
-        Self::of_day(self.0.date_naive())
+        Self::of_day(self.day())
     }
 
     /// The first moment of a day, in UTC.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
+use chrono::NaiveDate;
 use moka::future::Cache;
 use salvo::Depot;
 use souk_store::model::{Money, Timestamp};
@@ -47,7 +48,7 @@ struct DashboardPage {
 #[derive(Template)]
 #[template(path = "admin/live.html")]
 struct Live {
-    day: String,
+    day: NaiveDate,
     orders: i64,
     revenue: Money,
     plots: [Plot; 2],
@@ -102,7 +103,7 @@ async fn live(api: &Api) -> Result<Live, ApiError> {
     let newest = reports::newest(&api.db, NEWEST).await?;
     let hours = &numbers.hours;
     Ok(Live {
-        day: now.to_string().chars().take(10).collect(),
+        day: now.day(),
         orders: hours.iter().map(|hour| hour.orders).sum(),
         revenue: hours.iter().map(|hour| hour.revenue).sum(),
         plots: [

@@ -83,8 +83,7 @@ where
     F: Fn(K) -> W + Send + Sync + 'static,
     W: Future<Output = Result<Option<(Vec<[String; CELLS]>, K)>, StoreError>> + Send + 'static,
 {
-    let day: String = Timestamp::now().to_string().chars().take(10).collect();
-    let disposition = format!("attachment; filename=\"souk-{name}-{day}.csv\"");
+    let disposition = format!("attachment; filename=\"souk-{name}-{}.csv\"", Timestamp::now().day());
     let headers = res.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

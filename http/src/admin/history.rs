@@ -37,13 +37,17 @@ pub(super) struct Field {
 impl Entry {
     /// Where the object is, if it still has a page.
     pub(super) fn path(&self) -> String {
-        let part = match self.change.kind {
-            Kind::Product => "products",
-            Kind::Category => "categories",
-            Kind::Order => "orders",
-            Kind::User => "users",
-        };
-        format!("/admin/{part}/{}/", self.change.object_id)
+        format!("/admin/{}/{}/", part(self.change.kind).0, self.change.object_id)
+    }
+}
+
+/// The part of the site with the objects of a kind: its path and its name.
+fn part(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Product => ("products", "Products"),
+        Kind::Category => ("categories", "Categories"),
+        Kind::Order => ("orders", "Orders"),
+        Kind::User => ("users", "Users"),
     }
 }
 
@@ -114,12 +118,7 @@ pub(super) async fn list(req: &mut Request, depot: &mut Depot) -> Result<Page, A
         return Ok(elsewhere);
     }
     let mut kinds = vec![Choice::new("", "Everything")];
-    kinds.extend([
-        Choice::new("product", "Products"),
-        Choice::new("category", "Categories"),
-        Choice::new("order", "Orders"),
-        Choice::new("user", "Users"),
-    ]);
+    kinds.extend(Kind::ALL.map(|kind| Choice::new(kind.as_str(), part(kind).1)));
     Page::ok(&HistoryPage {
         layout: Layout::new(staff(depot), "history", "History"),
         is_filtered: sheet.has_any(&["kind", "admin"]),
