@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::bulk::{Bulk, BulkConnection, Column, Job, Kind as Type, bulk};
-use crate::db::{Db, StoreError, read};
+use crate::db::{Db, StoreError};
 use crate::model::{Category, Product, Timestamp, User, UserId};
+use crate::sql::{Sql, fetch, fetch_count};
 
 /// An admin, as the history remembers one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,48 +225,42 @@ pub async fn list(
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Change>, i64), StoreError> {
-    let mut conditions = Vec::new();
-    for (column, is_asked) in [
-        ("admin_id", filter.admin.is_some()),
-        ("kind", filter.kind.is_some()),
-        ("object_id", filter.object.is_some()),
-    ] {
-        if is_asked {
-            conditions.push(format!("{column} = ${}", conditions.len() + 1));
-        }
-    }
-    let asked = conditions.len();
-    let conditions = if asked == 0 { String::new() } else { format!(" where {}", conditions.join(" and ")) };
-    let count = format!("select count(*) from admin_changes{conditions}");
-    let page = format!(
-        "select id, admin_id, admin_email, at, kind, object_id, label, action, fields \
-         from admin_changes{conditions} order by id desc limit ${} offset ${}",
-        asked + 1,
-        asked + 2
-    );
-    macro_rules! bound {
-        ($query:expr) => {{
-            let mut bound = $query;
-            if let Some(admin) = filter.admin {
-                bound = bound.bind(admin);
-            }
-            if let Some(kind) = filter.kind {
-                bound = bound.bind(kind.as_str());
-            }
-            if let Some(object) = filter.object {
-                bound = bound.bind(object);
-            }
-            bound
-        }};
-    }
-    let (count,): (i64,) = read!(db, pool => {
-        bound!(sqlx::query_as(sqlx::AssertSqlSafe(count))).fetch_one(pool).await
-    })?;
+    let mut sql = Sql::default();
+    conditions(sql.select("select count(*) from admin_changes"), filter);
+    let count = fetch_count(db, sql).await?;
     if count <= offset {
         return Ok((Vec::new(), count));
     }
-    let changes = read!(db, pool => {
-        bound!(sqlx::query_as(sqlx::AssertSqlSafe(page))).bind(limit).bind(offset).fetch_all(pool).await
-    })?;
-    Ok((changes, count))
+    Ok((page(db, filter, limit, offset).await?, count))
+}
+
+/// As [`list`], without counting.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn page(
+    db: &Db,
+    filter: &ChangeFilter,
+    limit: i64,
+    offset: i64,
+) -> Result<Vec<Change>, StoreError> {
+    let mut sql = Sql::default();
+    sql.select(
+        "select id, admin_id, admin_email, at, kind, object_id, label, action, fields from admin_changes",
+    );
+    conditions(&mut sql, filter);
+    sql.add(" order by id desc").part(limit, offset);
+    fetch(db, sql).await
+}
+
+fn conditions(sql: &mut Sql, filter: &ChangeFilter) {
+    if let Some(admin) = filter.admin {
+        sql.condition("admin_id = ").bind(admin.0);
+    }
+    if let Some(kind) = filter.kind {
+        sql.condition("kind = ").bind(kind.as_str());
+    }
+    if let Some(object) = filter.object {
+        sql.condition("object_id = ").bind(object);
+    }
 }

@@ -23,6 +23,7 @@ pub mod redis;
 pub mod reports;
 pub mod sample;
 pub mod search;
+mod sql;
 pub mod staff;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

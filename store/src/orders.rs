@@ -1,10 +1,11 @@
 //! Orders as they are read. They are placed and moved on by the ledger alone.
 
+use std::collections::HashMap;
+
 use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::db::{Db, StoreError, read, read_together, statements};
 use crate::model::{Money, Order, OrderId, OrderItem, OrderStatus, StatusChange, Timestamp, UserId};
-
-use std::collections::HashMap;
+use crate::sql::{Sql, fetch, fetch_count};
 
 /// Which orders to list, and in what order.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,8 @@ macro_rules! columns {
         "id, user_id, status, total, shipping_address, phone, notes, created_at, updated_at"
     };
 }
+
+const SELECT: &str = concat!("select ", columns!(), " from orders");
 
 statements! {
     FIND: concat!("select ", columns!(), " from orders where id = $1");
@@ -120,40 +123,17 @@ pub async fn list(
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Order>, i64), StoreError> {
-    let (filter, filters) = filter_text(query);
-    let count = format!("select count(*) from orders{filter}");
-    let page = format!(
-        concat!("select ", columns!(), " from orders{} order by {} limit ${} offset ${}"),
-        filter,
-        order_text(&query.ordering),
-        filters + 1,
-        filters + 2
-    );
-    macro_rules! bound {
-        ($query:expr) => {{
-            let mut bound = $query;
-            if let Some(user) = query.user {
-                bound = bound.bind(user);
-            }
-            if let Some(status) = query.status {
-                bound = bound.bind(status);
-            }
-            for moment in [query.from, query.before].into_iter().flatten() {
-                bound = bound.bind(moment);
-            }
-            bound
-        }};
-    }
-    let (count,): (i64,) = read!(db, pool => {
-        bound!(sqlx::query_as(sqlx::AssertSqlSafe(count))).fetch_one(pool).await
-    })?;
+    let mut sql = Sql::default();
+    conditions(sql.select("select count(*) from orders"), query);
+    let count = fetch_count(db, sql).await?;
     if count <= offset {
         return Ok((Vec::new(), count));
     }
-    let rows: Vec<OrderRow> = read!(db, pool => {
-        let page = bound!(sqlx::query_as(sqlx::AssertSqlSafe(page))).bind(limit.max(0)).bind(offset.max(0));
-        page.fetch_all(pool).await
-    })?;
+    let mut sql = Sql::default();
+    conditions(sql.select(SELECT), query);
+    order_by(&mut sql, &query.ordering);
+    sql.part(limit.max(0), offset.max(0));
+    let rows = fetch(db, sql).await?;
     Ok((complete(db, rows, &ITEMS).await?, count))
 }
 
@@ -162,48 +142,29 @@ pub async fn list(
 /// # Errors
 /// Any [`StoreError`].
 pub async fn after(db: &Db, query: &OrderQuery, last: OrderId, limit: i64) -> Result<Vec<Order>, StoreError> {
-    let (filter, filters) = filter_text(query);
-    let text = format!(
-        concat!("select ", columns!(), " from orders{}{} id > ${} order by id limit ${}"),
-        filter,
-        if filters == 0 { " where" } else { " and" },
-        filters + 1,
-        filters + 2
-    );
-    let rows: Vec<OrderRow> = read!(db, pool => {
-        let mut page = sqlx::query_as(sqlx::AssertSqlSafe(text));
-        if let Some(user) = query.user {
-            page = page.bind(user);
-        }
-        if let Some(status) = query.status {
-            page = page.bind(status);
-        }
-        for moment in [query.from, query.before].into_iter().flatten() {
-            page = page.bind(moment);
-        }
-        page.bind(last).bind(limit).fetch_all(pool).await
-    })?;
+    let mut sql = Sql::default();
+    conditions(sql.select(SELECT), query);
+    sql.condition("id > ").bind(last.0).add(" order by id limit ").bind(limit);
+    let rows = fetch(db, sql).await?;
     complete(db, rows, &ITEMS).await
 }
 
-/// The conditions, and how many values they take.
-fn filter_text(query: &OrderQuery) -> (String, usize) {
-    let mut terms = Vec::new();
-    for (is_asked, condition) in [
-        (query.user.is_some(), "user_id ="),
-        (query.status.is_some(), "status ="),
-        (query.from.is_some(), "created_at >="),
-        (query.before.is_some(), "created_at <"),
-    ] {
-        if is_asked {
-            terms.push(format!("{condition} ${}", terms.len() + 1));
-        }
+fn conditions(sql: &mut Sql, query: &OrderQuery) {
+    if let Some(user) = query.user {
+        sql.condition("user_id = ").bind(user.0);
     }
-    let text = if terms.is_empty() { String::new() } else { format!(" where {}", terms.join(" and ")) };
-    (text, terms.len())
+    if let Some(status) = query.status {
+        sql.condition("status = ").bind(status.as_str());
+    }
+    if let Some(from) = query.from {
+        sql.condition("created_at >= ").bind(from);
+    }
+    if let Some(before) = query.before {
+        sql.condition("created_at < ").bind(before);
+    }
 }
 
-fn order_text(ordering: &[Ordering]) -> String {
+fn order_by(sql: &mut Sql, ordering: &[Ordering]) {
     let newest_first = [Ordering { by: OrderBy::CreatedAt, descending: true }];
     let mut distinct: Vec<Ordering> = Vec::new();
     for term in if ordering.is_empty() { &newest_first[..] } else { ordering } {
@@ -212,20 +173,16 @@ fn order_text(ordering: &[Ordering]) -> String {
             distinct.push(*term);
         }
     }
-    let ordering = distinct;
     let direction = |descending| if descending { " desc" } else { "" };
-    let mut terms: Vec<String> = ordering
-        .iter()
-        .map(|term| {
-            let column = match term.by {
-                OrderBy::CreatedAt => "created_at",
-                OrderBy::Total => "total",
-            };
-            format!("{column}{}", direction(term.descending))
-        })
-        .collect();
-    terms.push(format!("id{}", direction(ordering.last().is_some_and(|term| term.descending))));
-    terms.join(", ")
+    sql.add(" order by ");
+    for term in &distinct {
+        sql.add(match term.by {
+            OrderBy::CreatedAt => "created_at",
+            OrderBy::Total => "total",
+        });
+        sql.add(direction(term.descending)).add(", ");
+    }
+    sql.add("id").add(direction(distinct.last().is_some_and(|term| term.descending)));
 }
 
 /// Adds line items and history to the rows, in two statements whatever their number.

@@ -12,11 +12,9 @@ pub mod staff;
 #[cfg(test)]
 mod tests;
 
-use sqlx::AssertSqlSafe;
-
-use crate::bulk::FromAnyRow;
-use crate::db::{Db, StoreError, read};
+use crate::db::{Db, StoreError};
 use crate::model::{Category, CategoryId, Money, Product, fold};
+use crate::sql::{Sql, fetch};
 
 /// Which products to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -244,58 +242,7 @@ async fn words<'a>(
     Ok(words)
 }
 
-/// A statement in the making: only static text and bound values can be added to it.
-#[derive(Debug, Default)]
-struct Sql {
-    text: String,
-    arguments: Vec<Argument>,
-    conditions: usize,
-}
-
-#[derive(Clone, Debug)]
-enum Argument {
-    Int(i64),
-    Text(String),
-}
-
-impl From<i64> for Argument {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
-    }
-}
-
-impl From<String> for Argument {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
-
 impl Sql {
-    fn add(&mut self, text: &'static str) -> &mut Self {
-        self.text.push_str(text);
-        self
-    }
-
-    fn bind(&mut self, value: impl Into<Argument>) -> &mut Self {
-        self.arguments.push(value.into());
-        self.text.push('$');
-        self.text.push_str(&self.arguments.len().to_string());
-        self
-    }
-
-    /// `where` before the first condition of a select, `and` before the others.
-    fn condition(&mut self, text: &'static str) -> &mut Self {
-        self.add(if self.conditions == 0 { " where " } else { " and " });
-        self.conditions += 1;
-        self.add(text)
-    }
-
-    /// Begins a select, which has conditions of its own.
-    fn select(&mut self, text: &'static str) -> &mut Self {
-        self.conditions = 0;
-        self.add(text)
-    }
-
     /// The conditions about the columns of `products p` that say the same on both engines.
     fn plain_filters(&mut self, filter: &ProductFilter) -> &mut Self {
         if !filter.include_inactive {
@@ -333,27 +280,4 @@ impl Sql {
         let descending = ordering.0.last().is_some_and(|term| term.descending);
         self.add(if descending { ", p.id desc" } else { ", p.id" })
     }
-
-    fn part(&mut self, query: &ProductQuery) -> &mut Self {
-        self.add(" limit ").bind(query.limit).add(" offset ").bind(query.offset)
-    }
-}
-
-/// The most values in a statement that is kept prepared: a few words with all filters.
-const KEPT_ARGUMENTS: usize = 12;
-
-async fn fetch<T: FromAnyRow>(db: &Db, sql: Sql) -> Result<Vec<T>, StoreError> {
-    let Sql { text, arguments, .. } = sql;
-    Ok(read!(db, pool => {
-        // A search for many words has a text of its own, which is not worth keeping on every connection.
-        let mut query =
-            sqlx::query_as::<_, T>(AssertSqlSafe(text)).persistent(arguments.len() <= KEPT_ARGUMENTS);
-        for argument in arguments {
-            query = match argument {
-                Argument::Int(value) => query.bind(value),
-                Argument::Text(value) => query.bind(value),
-            };
-        }
-        query.fetch_all(pool).await
-    })?)
 }

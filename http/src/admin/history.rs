@@ -80,7 +80,7 @@ fn shown(value: &Value) -> String {
 /// The latest changes of one object.
 pub(super) async fn of(api: &Api, kind: Kind, object: i64) -> Result<Vec<Entry>, ApiError> {
     let filter = ChangeFilter { admin: None, kind: Some(kind), object: Some(object) };
-    let (changes, _) = changes::list(&api.db, &filter, OF_ONE, 0).await?;
+    let changes = changes::page(&api.db, &filter, OF_ONE, 0).await?;
     Ok(changes.into_iter().map(Entry::from).collect())
 }
 

@@ -1,7 +1,8 @@
 //! Lists of products on Postgres, whose planner knows how often words occur and chooses among the indexes by itself.
 
-use super::{ProductFilter, ProductQuery, Sql, Word};
+use super::{ProductFilter, ProductQuery, Word};
 use crate::catalogue::product_columns;
+use crate::sql::Sql;
 
 pub(super) fn count(filter: &ProductFilter, words: &[Word<'_>]) -> Sql {
     let mut sql = Sql::default();
@@ -18,7 +19,7 @@ pub(super) fn page(query: &ProductQuery, words: &[Word<'_>]) -> Sql {
         " from products p join categories c on c.id = p.category_id"
     ));
     filters(&mut sql, &query.filter, words);
-    sql.order_by(&query.ordering).part(query);
+    sql.order_by(&query.ordering).part(query.limit, query.offset);
     sql
 }
 

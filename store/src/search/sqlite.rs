@@ -5,10 +5,11 @@
 //! also holds each product's tags, so that the filters by category, featured and active are part of the same full-text
 //! query, and a count needs no other table. The figures below are from 100,000 products on one core.
 
-use super::{Count, Ordering, ProductFilter, ProductQuery, SortBy, Sql, Word, fetch, is_tag_character};
+use super::{Count, Ordering, ProductFilter, ProductQuery, SortBy, Word, is_tag_character};
 use crate::catalogue::product_columns;
 use crate::db::{Db, StoreError};
 use crate::model::CategoryId;
+use crate::sql::{Sql, fetch};
 
 /// The characters of a trigram.
 const TRIGRAM: usize = 3;
@@ -111,7 +112,7 @@ pub(super) fn page(query: &ProductQuery, words: &[Word<'_>], plan: Plan) -> Sql 
         Plan::Walk => walk(&mut sql, query, words),
         Plan::Gather => gather(&mut sql, query, words),
     }
-    sql.order_by(&query.ordering).part(query);
+    sql.order_by(&query.ordering).part(query.limit, query.offset);
     sql.add(") page join products p on p.id = page.id join categories c on c.id = p.category_id");
     sql.order_by(&query.ordering);
     sql

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Count, SearchWords, Sql, fetch, words_of};
+use super::{SearchWords, words_of};
 use crate::catalogue::product_columns;
 use crate::db::{Db, StoreError};
 use crate::model::{Category, CategoryId, Product, ProductId};
 use crate::reports::LOW_STOCK;
+use crate::sql::{Sql, fetch, fetch_count};
 
 /// How many are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +105,9 @@ pub async fn list(
     categories: &[Category],
 ) -> Result<(Vec<Product>, i64), StoreError> {
     let mut sql = Sql::default();
-    sql.select("select count(*) as matching, cast(0 as bigint) as \"all\" from products p");
+    sql.select("select count(*) from products p");
     conditions(&mut sql, db, filter, categories);
-    let count = fetch::<Count>(db, sql).await?.pop().unwrap_or_default().matching;
+    let count = fetch_count(db, sql).await?;
     if offset >= count {
         return Ok((Vec::new(), count));
     }
@@ -115,7 +116,7 @@ pub async fn list(
     sql.add(concat!("select ", product_columns!(), " from ("));
     sql.select("select p.id from products p");
     conditions(&mut sql, db, filter, categories);
-    sql.add(order(sort, descending)).add(" limit ").bind(limit).add(" offset ").bind(offset);
+    sql.add(order(sort, descending)).part(limit, offset);
     sql.add(") page join products p on p.id = page.id join categories c on c.id = p.category_id");
     sql.add(order(sort, descending));
     Ok((fetch(db, sql).await?, count))
