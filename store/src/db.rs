@@ -8,6 +8,7 @@
 //! and several that read; Postgres has a file of its own beside this one. Errors come as [`StoreError`], sorted by what
 //! the caller can do about them.
 
+mod error;
 mod postgres;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use sqlx::sqlite::{
 
 use postgres::Use;
 
+pub use error::{StoreError, chain};
 pub use postgres::PostgresPool;
 pub(crate) use postgres::in_time;
 
@@ -28,111 +30,6 @@ static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// How long a caller waits for a connection, and a writer of SQLite for the lock of another process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Why the database did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It could not be reached in time, or it is out of room. Nothing was done; the same call may succeed later.
-    #[error("the database is not available")]
-    Unavailable(#[source] sqlx::Error),
-    /// The connection was lost while a commit was under way: the change may stand or not.
-    #[error("the outcome of a commit is unknown")]
-    Uncertain(#[source] sqlx::Error),
-    /// A row with this value is there already.
-    #[error("a unique value is taken")]
-    Duplicate(#[source] sqlx::Error),
-    /// Anything else: a fault of this program or a damaged database.
-    #[error("the database refused a statement")]
-    Fault(#[source] sqlx::Error),
-    /// The schema could not be brought up to date.
-    #[error("the database cannot be migrated")]
-    Migration(#[source] sqlx::migrate::MigrateError),
-    /// The URL names no database that Souk can use; the text says why.
-    #[error("{0}")]
-    Url(String),
-    /// There is a database, but Souk cannot work with it as it is; the text says why, and what to do.
-    #[error("{0}")]
-    Unusable(String),
-}
-
-impl StoreError {
-    /// Whether this transaction and another waited for each other: it was certainly rolled back, and may well succeed
-    /// when it is tried again.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        let Self::Unavailable(sqlx::Error::Database(cause)) = self else { return false };
-        cause.code().is_some_and(|code| matches!(code.as_ref(), "40P01" | "40001"))
-    }
-
-    /// The error of a `commit` itself: unless the engine says that it refused, nobody knows.
-    pub(crate) fn in_commit(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(_) if !may_have_committed(&error) => Self::from(error),
-            error => Self::Uncertain(error),
-        }
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error as E;
-        match &error {
-            E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Io(_) | E::Tls(_) => {
-                Self::Unavailable(error)
-            }
-            // A connection that lost count of its transactions; it is closed when it is given back.
-            E::InvalidSavePointStatement | E::BeginFailed => Self::Unavailable(error),
-            E::Database(cause) if cause.is_unique_violation() => Self::Duplicate(error),
-            E::Database(cause) if is_passing(cause.code().as_deref()) => Self::Unavailable(error),
-            _ => Self::Fault(error),
-        }
-    }
-}
-
-/// Whether an engine's error code tells of a state that passes: locked, out of room, shutting down, timed out.
-///
-/// SQLite's codes are decimal numbers with the primary code in the low byte; Postgres's are five characters.
-fn is_passing(code: Option<&str>) -> bool {
-    let Some(code) = code else { return false };
-    if code.len() == 5 && !code.bytes().all(|byte| byte.is_ascii_digit()) || code.starts_with('0') {
-        return is_passing_sqlstate(code);
-    }
-    match code.parse::<u32>() {
-        // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN
-        Ok(code) if code < 10_000 => matches!(code & 0xff, 5 | 6 | 7 | 8 | 9 | 10 | 13 | 14),
-        _ => is_passing_sqlstate(code),
-    }
-}
-
-/// Classes: connection, insufficient resources, operator intervention, transaction rollback, and, of what worked at the
-/// start, no such user and no such database; then time-outs of locks and idle transactions, and a standby.
-fn is_passing_sqlstate(code: &str) -> bool {
-    ["08", "53", "57", "40", "28", "3D"].iter().any(|class| code.starts_with(class))
-        || matches!(code, "55P03" | "25P03" | "25P04" | "25006")
-}
-
-/// Whether a commit that was answered with this error may stand all the same: IOERR and FULL of SQLite, which may have
-/// reached the log, and a Postgres that was told to end just after it had written.
-fn may_have_committed(error: &sqlx::Error) -> bool {
-    let Some(code) = error.as_database_error().and_then(|cause| cause.code()) else { return true };
-    match code.parse::<u32>() {
-        Ok(number) if number < 10_000 => matches!(number & 0xff, 10 | 13),
-        _ => code.starts_with("57") || code.starts_with("08"),
-    }
-}
-
-/// An error with its causes, in one line: what logs show, since an error's own text leaves its cause out.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
 
 /// Which engine a [`Db`] speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -481,125 +378,4 @@ pub(crate) fn typed<T>(result: Result<T, StoreError>) -> Result<T, StoreError> {
 pub(crate) use {read, read_together, statements, transaction};
 
 #[cfg(test)]
-mod tests {
-    use sqlx::{Executor, SqlStr};
-
-    use super::*;
-    use crate::model::Timestamp;
-
-    /// A file's statements are listed here when it is made.
-    const STATEMENTS: &[&[Statement]] = &[
-        crate::accounts::STATEMENTS,
-        crate::audit::STATEMENTS,
-        crate::carts::STATEMENTS,
-        crate::catalogue::STATEMENTS,
-        crate::events::STATEMENTS,
-        crate::identity::STATEMENTS,
-        crate::ledger::STATEMENTS,
-        crate::media::STATEMENTS,
-        crate::orders::STATEMENTS,
-        crate::reports::STATEMENTS,
-        crate::staff::STATEMENTS,
-        crate::testing::load::STATEMENTS,
-    ];
-
-    #[test]
-    fn error_codes_tell_what_passes() {
-        for code in [
-            "5", "517", "6", "13", "14", "778", "08006", "57P01", "40P01", "55P03", "53300", "40001",
-            "28P01", "25006",
-        ] {
-            assert!(is_passing(Some(code)), "{code}");
-        }
-        for code in ["1", "19", "2067", "787", "23505", "42601", "22001"] {
-            assert!(!is_passing(Some(code)), "{code}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_url_of_another_kind_is_refused_without_quoting_it() {
-        for url in
-            ["mysql://root:secret@db/x", "sqlite://", "sqlite://:memory:", "postgres://u:secret@h:notaport/x"]
-        {
-            let error = Db::connect(url).await.unwrap_err();
-            assert!(matches!(error, StoreError::Url(_)), "{url}: {error:?}");
-            assert!(!error.to_string().contains("secret"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_time_that_a_batch_shares_is_stored_as_any_other() {
-        let test = crate::testing::TestDb::create().await;
-        let Db::Sqlite(pools) = &test.db else { return };
-        for text in ["2026-11-22T13:00:00Z", "2026-11-22T13:00:00.120Z", "2026-11-22T13:00:00.123456Z"] {
-            let time = Timestamp::from(text.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
-            let (stored,): (String,) =
-                sqlx::query_as("select cast($1 as text)").bind(time).fetch_one(&pools.readers).await.unwrap();
-            assert_eq!(time.as_sqlite(), stored);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_is_made_with_its_folder_migrated_twice_and_synced_in_full() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/a/b/souk.db", folder.path().display());
-        assert!(Db::connect_existing(&url).await.is_err());
-        let db = Db::connect(&url).await.unwrap();
-        db.migrate().await.unwrap();
-        db.migrate().await.unwrap();
-        db.ping().await.unwrap();
-        let Db::Sqlite(pools) = &db else { unreachable!() };
-        let mode: (String,) = sqlx::query_as("pragma journal_mode").fetch_one(&pools.readers).await.unwrap();
-        let level: (i64,) = sqlx::query_as("pragma synchronous").fetch_one(&pools.writer).await.unwrap();
-        assert_eq!((mode.0.as_str(), level.0), ("wal", 2));
-        db.close().await;
-    }
-
-    #[tokio::test]
-    async fn writes_of_others_are_told_from_ones_own() {
-        let test = crate::testing::TestDb::create().await;
-        let Some(before) = test.db.written_by_others().await.unwrap() else { return };
-        test.category("Lamps").await;
-        assert_eq!(test.db.written_by_others().await.unwrap(), Some(before));
-        let other = Db::connect(test.url()).await.unwrap();
-        let category = crate::sample::SampleCategory {
-            name: "Rugs".to_owned(),
-            description: String::new(),
-            created_at: crate::model::Timestamp::now(),
-        };
-        crate::sample::add_categories(&other, &[category]).await.unwrap();
-        assert_ne!(test.db.written_by_others().await.unwrap(), Some(before));
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_was_full_for_a_while_wedges_nothing() {
-        let test = crate::testing::TestDb::create().await;
-        let Db::Sqlite(pools) = &test.db else { return };
-        // The limit is the connection's own: it stands for a disk that is full for one commit.
-        sqlx::query("pragma max_page_count = 1").execute(&pools.writer).await.unwrap();
-        let write = async || {
-            transaction!(&test.db, tx => {
-                // A table without triggers: where there are some, SQLite undoes the statement alone, and nothing wedges.
-                let id = [&uuid::Uuid::new_v4().into_bytes()[..], &[0; 1 << 20]].concat();
-                sqlx::query("insert into ledger_commits (id, created_at) values ($1, '')")
-                    .bind(id)
-                    .execute(tx)
-                    .await?;
-                Ok(())
-            })
-        };
-        let refused = write().await;
-        assert!(matches!(refused, Err(StoreError::Unavailable(_) | StoreError::Uncertain(_))), "{refused:?}");
-        write().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn every_statement_is_understood_by_the_engine() {
-        let test = crate::testing::TestDb::create().await;
-        for statement in STATEMENTS.iter().copied().flatten() {
-            let text = statement.on(&test.db);
-            let outcome = read!(&test.db, pool => pool.prepare(SqlStr::from_static(text)).await.map(drop));
-            assert!(outcome.is_ok(), "{}: {outcome:?}", statement.name);
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,107 @@
+use sqlx::{Executor, SqlStr};
+
+use super::*;
+use crate::model::Timestamp;
+
+/// A file's statements are listed here when it is made.
+const STATEMENTS: &[&[Statement]] = &[
+    crate::accounts::STATEMENTS,
+    crate::audit::STATEMENTS,
+    crate::carts::STATEMENTS,
+    crate::catalogue::STATEMENTS,
+    crate::events::STATEMENTS,
+    crate::identity::STATEMENTS,
+    crate::ledger::STATEMENTS,
+    crate::media::STATEMENTS,
+    crate::orders::STATEMENTS,
+    crate::reports::STATEMENTS,
+    crate::staff::STATEMENTS,
+    crate::testing::load::STATEMENTS,
+];
+
+#[tokio::test]
+async fn a_url_of_another_kind_is_refused_without_quoting_it() {
+    for url in
+        ["mysql://root:secret@db/x", "sqlite://", "sqlite://:memory:", "postgres://u:secret@h:notaport/x"]
+    {
+        let error = Db::connect(url).await.unwrap_err();
+        assert!(matches!(error, StoreError::Url(_)), "{url}: {error:?}");
+        assert!(!error.to_string().contains("secret"));
+    }
+}
+
+#[tokio::test]
+async fn a_time_that_a_batch_shares_is_stored_as_any_other() {
+    let test = crate::testing::TestDb::create().await;
+    let Db::Sqlite(pools) = &test.db else { return };
+    for text in ["2026-11-22T13:00:00Z", "2026-11-22T13:00:00.120Z", "2026-11-22T13:00:00.123456Z"] {
+        let time = Timestamp::from(text.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
+        let (stored,): (String,) =
+            sqlx::query_as("select cast($1 as text)").bind(time).fetch_one(&pools.readers).await.unwrap();
+        assert_eq!(time.as_sqlite(), stored);
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_made_with_its_folder_migrated_twice_and_synced_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/a/b/souk.db", folder.path().display());
+    assert!(Db::connect_existing(&url).await.is_err());
+    let db = Db::connect(&url).await.unwrap();
+    db.migrate().await.unwrap();
+    db.migrate().await.unwrap();
+    db.ping().await.unwrap();
+    let Db::Sqlite(pools) = &db else { unreachable!() };
+    let mode: (String,) = sqlx::query_as("pragma journal_mode").fetch_one(&pools.readers).await.unwrap();
+    let level: (i64,) = sqlx::query_as("pragma synchronous").fetch_one(&pools.writer).await.unwrap();
+    assert_eq!((mode.0.as_str(), level.0), ("wal", 2));
+    db.close().await;
+}
+
+#[tokio::test]
+async fn writes_of_others_are_told_from_ones_own() {
+    let test = crate::testing::TestDb::create().await;
+    let Some(before) = test.db.written_by_others().await.unwrap() else { return };
+    test.category("Lamps").await;
+    assert_eq!(test.db.written_by_others().await.unwrap(), Some(before));
+    let other = Db::connect(test.url()).await.unwrap();
+    let category = crate::sample::SampleCategory {
+        name: "Rugs".to_owned(),
+        description: String::new(),
+        created_at: crate::model::Timestamp::now(),
+    };
+    crate::sample::add_categories(&other, &[category]).await.unwrap();
+    assert_ne!(test.db.written_by_others().await.unwrap(), Some(before));
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_for_a_while_wedges_nothing() {
+    let test = crate::testing::TestDb::create().await;
+    let Db::Sqlite(pools) = &test.db else { return };
+    // The limit is the connection's own: it stands for a disk that is full for one commit.
+    sqlx::query("pragma max_page_count = 1").execute(&pools.writer).await.unwrap();
+    let write = async || {
+        transaction!(&test.db, tx => {
+            // A table without triggers: where there are some, SQLite undoes the statement alone, and nothing wedges.
+            let id = [&uuid::Uuid::new_v4().into_bytes()[..], &[0; 1 << 20]].concat();
+            sqlx::query("insert into ledger_commits (id, created_at) values ($1, '')")
+                .bind(id)
+                .execute(tx)
+                .await?;
+            Ok(())
+        })
+    };
+    let refused = write().await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_) | StoreError::Uncertain(_))), "{refused:?}");
+    write().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_statement_is_understood_by_the_engine() {
+    let test = crate::testing::TestDb::create().await;
+    for statement in STATEMENTS.iter().copied().flatten() {
+        let text = statement.on(&test.db);
+        let outcome = read!(&test.db, pool => pool.prepare(SqlStr::from_static(text)).await.map(drop));
+        assert!(outcome.is_ok(), "{}: {outcome:?}", statement.name);
+    }
+}
