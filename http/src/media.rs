@@ -16,8 +16,8 @@
 //! Memory is bounded: uploads share 64 MiB while they are read and wait. An image may take some hundred megabytes while it
 //! is worked on, so they are decoded on threads of their own, of which each has one at a time.
 
+mod files;
 mod picture;
-mod shelf;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +31,8 @@ use souk_store::{Db, StoreError, chain, media};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use self::files::Files;
 use self::picture::{NotAnImage, Picture};
-use self::shelf::Shelf;
 use crate::error::ApiError;
 use crate::extract::api;
 use crate::fields::Fields;
@@ -40,7 +40,7 @@ use crate::metrics::{Decoded, Outcomes};
 use crate::route::route;
 use crate::workers::{Busy, Size, Workers};
 
-pub(crate) use self::shelf::small;
+pub(crate) use self::files::small;
 
 /// The largest file.
 pub(crate) const MAX_FILE: usize = 5 * 1024 * 1024;
@@ -73,7 +73,7 @@ pub(crate) fn routes() -> Router {
 /// # Errors
 /// What the system says.
 pub fn prepare(root: &Path) -> std::io::Result<()> {
-    shelf::prepare(root)
+    files::prepare(root)
 }
 
 /// The content of a file as it was sent, with its share of the room.
@@ -91,7 +91,7 @@ pub(crate) type Change = Option<Option<Picture>>;
 #[derive(Debug)]
 pub(crate) struct Media {
     db: Db,
-    shelf: Shelf,
+    files: Files,
     decoders: Workers<()>,
     room: Arc<Semaphore>,
     sweep: Arc<Notify>,
@@ -102,8 +102,8 @@ pub(crate) struct Media {
 impl Media {
     /// Over a folder that need not be there yet.
     pub(crate) fn start(db: &Db, root: PathBuf, decoders: Size, uploads: Outcomes<Decoded>) -> Self {
-        let (db, shelf, sweep) = (db.clone(), Shelf::new(root), Arc::new(Notify::new()));
-        let sweeping = sweep_for_ever(db.clone(), shelf.clone(), sweep.clone());
+        let (db, files, sweep) = (db.clone(), Files::new(root), Arc::new(Notify::new()));
+        let sweeping = sweep_for_ever(db.clone(), files.clone(), sweep.clone());
         #[expect(
             clippy::disallowed_methods,
             reason = "`close` ends it; between two files nothing is half done"
@@ -111,7 +111,7 @@ impl Media {
         let sweeper = Mutex::new(Some(tokio::spawn(sweeping)));
         let decoders = Workers::start("images", decoders);
         let room = Arc::new(Semaphore::new(ROOM));
-        Self { db, shelf, decoders, room, sweep, sweeper, uploads }
+        Self { db, files, decoders, room, sweep, sweeper, uploads }
     }
 
     /// Ends what runs besides the requests.
@@ -194,10 +194,10 @@ impl Media {
 
     /// Writes the files of an image and gives their name, which nothing names yet.
     async fn store(&self, picture: Picture) -> Result<String, ApiError> {
-        let name = shelf::new_name(picture.extension);
+        let name = files::new_name(picture.extension);
         media::begin(&self.db, &name).await?;
-        let (shelf, file) = (self.shelf.clone(), name.clone());
-        let written = tokio::task::spawn_blocking(move || shelf.write(&file, &picture)).await;
+        let (files, file) = (self.files.clone(), name.clone());
+        let written = tokio::task::spawn_blocking(move || files.write(&file, &picture)).await;
         let error = match written {
             Ok(Ok(())) => return Ok(name),
             Ok(Err(error)) => error.to_string(),
@@ -217,9 +217,9 @@ impl Media {
 }
 
 /// Removes files that nothing names, soon after somebody said so, and now and then.
-async fn sweep_for_ever(db: Db, shelf: Shelf, asked: Arc<Notify>) {
+async fn sweep_for_ever(db: Db, files: Files, asked: Arc<Notify>) {
     loop {
-        if let Err(error) = sweep(&db, &shelf).await {
+        if let Err(error) = sweep(&db, &files).await {
             tracing::warn!(error = chain(&error), "unused images could not be looked for");
         }
         if tokio::time::timeout(SWEEP_EVERY, asked.notified()).await.is_ok() {
@@ -228,13 +228,13 @@ async fn sweep_for_ever(db: Db, shelf: Shelf, asked: Arc<Notify>) {
     }
 }
 
-async fn sweep(db: &Db, shelf: &Shelf) -> Result<(), StoreError> {
+async fn sweep(db: &Db, files: &Files) -> Result<(), StoreError> {
     loop {
         let names = media::sweepable(db).await?;
         let mut removed = 0;
         for name in &names {
-            let (shelf, file) = (shelf.clone(), name.clone());
-            match tokio::task::spawn_blocking(move || shelf.remove(&file)).await {
+            let (files, file) = (files.clone(), name.clone());
+            match tokio::task::spawn_blocking(move || files.remove(&file)).await {
                 Ok(Ok(())) => {
                     media::forget(db, name).await?;
                     removed += 1;
@@ -253,9 +253,9 @@ async fn sweep(db: &Db, shelf: &Shelf) -> Result<(), StoreError> {
 async fn serve(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<(), ApiError> {
     let part = |name: &str| req.params().get(name).map(String::as_str).unwrap_or_default();
     let name = format!("{}/{}", part("folder"), part("file"));
-    let media_type = shelf::media_type(&name).ok_or_else(ApiError::not_found)?;
-    let shelf = api(depot).media.shelf.clone();
-    let path = tokio::task::spawn_blocking(move || shelf.path(&name)).await.ok().flatten();
+    let media_type = files::media_type(&name).ok_or_else(ApiError::not_found)?;
+    let files = api(depot).media.files.clone();
+    let path = tokio::task::spawn_blocking(move || files.path(&name)).await.ok().flatten();
     let file = NamedFile::builder(path.ok_or_else(ApiError::not_found)?)
         .content_type(media_type.parse().map_err(|_| ApiError::internal())?)
         .preload_threshold(READ_AT_ONCE)

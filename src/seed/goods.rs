@@ -6,7 +6,7 @@
 use souk_store::model::{Money, Timestamp};
 use souk_store::sample::{SampleCategory, SampleProduct, SampleUser};
 
-use super::words::{CLOSINGS, FIRST_NAMES, LAST_NAMES, MAKERS, SHELVES, STREETS, Shelf, TOWNS};
+use super::words::{CLOSINGS, DEPARTMENTS, Department, FIRST_NAMES, LAST_NAMES, MAKERS, STREETS, TOWNS};
 
 /// The sample shop opened on 1 January 2025, in seconds since 1970, and got its goods in the 600 days after.
 const OPENING: i64 = 1_735_689_600;
@@ -58,11 +58,11 @@ fn at(unix_seconds: i64) -> Timestamp {
 
 /// All categories of the sample shop.
 pub(super) fn categories() -> Vec<SampleCategory> {
-    SHELVES
+    DEPARTMENTS
         .iter()
-        .map(|shelf| SampleCategory {
-            name: shelf.category.to_owned(),
-            description: shelf.about.to_owned(),
+        .map(|department| SampleCategory {
+            name: department.category.to_owned(),
+            description: department.about.to_owned(),
             created_at: at(OPENING),
         })
         .collect()
@@ -71,17 +71,17 @@ pub(super) fn categories() -> Vec<SampleCategory> {
 /// Product `number`, from 1.
 pub(super) fn product(number: u64) -> SampleProduct {
     let mut dice = Dice::new(1, number);
-    let shelf = &SHELVES[usize::try_from(dice.below(SHELVES.len() as u64)).unwrap_or_default()];
+    let department = &DEPARTMENTS[usize::try_from(dice.below(DEPARTMENTS.len() as u64)).unwrap_or_default()];
     let maker = dice.word(MAKERS);
-    let (quality, thing) = (dice.word(shelf.qualities), dice.word(shelf.things));
-    let name = format!("{maker} {}, {}", titled(&format!("{quality} {thing}")), dice.word(shelf.sizes));
+    let (quality, thing) = (dice.word(department.qualities), dice.word(department.things));
+    let name = format!("{maker} {}, {}", titled(&format!("{quality} {thing}")), dice.word(department.sizes));
     SampleProduct {
         name,
-        description: description(&mut dice, shelf, maker, quality, thing),
-        price: price(&mut dice, shelf.price),
+        description: description(&mut dice, department, maker, quality, thing),
+        price: price(&mut dice, department.price),
         stock: stock(&mut dice),
-        category: shelf.category.to_owned(),
-        sku: format!("{}-{number:06}", shelf.code),
+        category: department.category.to_owned(),
+        sku: format!("{}-{number:06}", department.code),
         featured: dice.below(50) == 0,
         is_active: dice.below(100) != 0,
         created_at: dice.moment(),
@@ -89,17 +89,17 @@ pub(super) fn product(number: u64) -> SampleProduct {
 }
 
 /// Two to four sentences.
-fn description(dice: &mut Dice, shelf: &Shelf, maker: &str, quality: &str, thing: &str) -> String {
-    let merit = dice.word(shelf.merits);
+fn description(dice: &mut Dice, department: &Department, maker: &str, quality: &str, thing: &str) -> String {
+    let merit = dice.word(department.merits);
     let mut text = match dice.below(3) {
         0 => format!("{} {quality} {thing} that {merit}.", article(quality)),
         1 => format!("This {quality} {thing} {merit}."),
         _ => format!("The {quality} {thing} by {maker} {merit}."),
     };
-    let first = dice.word(shelf.details);
+    let first = dice.word(department.details);
     text = format!("{text} {first}");
     if dice.below(3) > 0 {
-        let second = dice.word(shelf.details);
+        let second = dice.word(department.details);
         if second != first {
             text = format!("{text} {second}");
         }
@@ -234,14 +234,16 @@ mod tests {
         }
         assert!(names.len() > 9_500, "{} names for 10,000 products", names.len());
         let categories: HashSet<_> = products.iter().map(|product| &product.category).collect();
-        assert_eq!(categories.len(), SHELVES.len());
+        assert_eq!(categories.len(), DEPARTMENTS.len());
     }
 
     #[test]
     fn categories_and_codes_are_all_different() {
-        let names: HashSet<_> = SHELVES.iter().map(|shelf| shelf.category).collect();
-        let codes: HashSet<_> = SHELVES.iter().map(|shelf| shelf.code).collect();
-        assert!(names.len() == SHELVES.len() && codes.len() == SHELVES.len() && SHELVES.len() >= 20);
+        let names: HashSet<_> = DEPARTMENTS.iter().map(|department| department.category).collect();
+        let codes: HashSet<_> = DEPARTMENTS.iter().map(|department| department.code).collect();
+        assert!(
+            names.len() == DEPARTMENTS.len() && codes.len() == DEPARTMENTS.len() && DEPARTMENTS.len() >= 20
+        );
     }
 
     #[test]

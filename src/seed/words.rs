@@ -4,8 +4,8 @@
 //! number of words, changes what product `i` is: a shop that was seeded before keeps its old products, since they are
 //! known by their SKU. Qualities and things are written as in the middle of a sentence; names capitalise them.
 
-/// A category and what is sold in it. Any quality goes with any thing, size, merit and detail of the same shelf.
-pub(super) struct Shelf {
+/// A category and what is sold in it. Any quality goes with any thing, size, merit and detail of the same department.
+pub(super) struct Department {
     pub(super) category: &'static str,
     pub(super) about: &'static str,
     /// Begins the SKUs.
@@ -49,8 +49,8 @@ pub(super) const LAST_NAMES: &str = "Adeyemi|Almeida|Andersson|Bauer|Bennani|Cas
 pub(super) const STREETS: &str = "Canal Street|Chapel Lane|Fountain Square|Garden Row|Harbour Road|\
     High Street|Lime Avenue|Market Place|Mill Lane|Orchard Way|River Walk|Station Road";
 
-pub(super) const SHELVES: &[Shelf] = &[
-    Shelf {
+pub(super) const DEPARTMENTS: &[Department] = &[
+    Department {
         category: "Cookware",
         code: "CKW",
         price: (18, 240),
@@ -67,7 +67,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             A rinse with hot water is all the care it needs.|The base is thick enough never to warp.|\
             Stacks neatly with the rest of the series.|The rim is rolled for pouring without a drip.",
     },
-    Shelf {
+    Department {
         category: "Tableware",
         code: "TBW",
         price: (6, 95),
@@ -85,7 +85,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             The unglazed foot is sanded smooth and kind to tables.|Fired twice for strength.|\
             Stacks without wobbling.",
     },
-    Shelf {
+    Department {
         category: "Kitchen Knives",
         code: "KNF",
         price: (14, 320),
@@ -101,7 +101,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             The bolster gives a safe pinch grip.|Comes in a cardboard sheath.|\
             We sharpen it for free in the first year.|The spine is rounded so as not to bite the finger.",
     },
-    Shelf {
+    Department {
         category: "Coffee & Tea",
         code: "COF",
         price: (5, 48),
@@ -118,7 +118,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Bought directly from the growers at a fixed price.|Keep it cool, dry and dark.|\
             The bag closes again and goes on the compost.|Brew it a little cooler than boiling.",
     },
-    Shelf {
+    Department {
         category: "Spices & Pantry",
         code: "SPC",
         price: (3, 36),
@@ -133,7 +133,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Store away from light and heat.|From a cooperative of forty small farms.|\
             May contain traces of sesame.|The jar can be refilled in our shop.",
     },
-    Shelf {
+    Department {
         category: "Lighting",
         code: "LGT",
         price: (19, 390),
@@ -148,7 +148,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Rated IP20 for indoor use.|The switch sits on the cable within easy reach.|\
             Fitting takes ten minutes and one screwdriver.|Uses no more than 8 watts.",
     },
-    Shelf {
+    Department {
         category: "Furniture",
         code: "FRN",
         price: (59, 1490),
@@ -164,7 +164,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             All timber is from certified forests.|Assembly takes about twenty minutes.|\
             Felt pads protect the floor.|Carries up to 120 kg.|Delivered to the room of your choice.",
     },
-    Shelf {
+    Department {
         category: "Rugs & Curtains",
         code: "RUG",
         price: (24, 780),
@@ -178,7 +178,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Beat it outdoors twice a year and it lasts for decades.|The back is woven to lie flat.|\
             Made by hand, which takes about five weeks.|Can be washed at 30 °C.",
     },
-    Shelf {
+    Department {
         category: "Bedding",
         code: "BED",
         price: (15, 260),
@@ -194,7 +194,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Wash at 40 °C and dry on the line.|Buttons are made of shell.|\
             Shrinks by no more than two per cent.|Comes in a bag of the same cloth.",
     },
-    Shelf {
+    Department {
         category: "Bath & Body",
         code: "BTH",
         price: (4, 78),
@@ -208,7 +208,7 @@ pub(super) const SHELVES: &[Shelf] = &[
         details: "Free of palm oil and microplastics.|Never tested on animals.|Poured and cut by hand.|\
             Keep it dry between uses.|Refills are available.|Suitable for the whole family.",
     },
-    Shelf {
+    Department {
         category: "Garden",
         code: "GRD",
         price: (7, 310),
@@ -223,7 +223,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Handles can be replaced without tools.|Guaranteed against rust for ten years.|\
             Drains well and never cracks in frost.|Balanced for smaller hands too.",
     },
-    Shelf {
+    Department {
         category: "Houseplants",
         code: "PLT",
         price: (6, 120),
@@ -238,7 +238,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Arrives in a nursery pot, well wrapped.|Likes a little feed from spring to autumn.|\
             Keep it out of draughts.|A card with care tips is in the box.",
     },
-    Shelf {
+    Department {
         category: "Hand Tools",
         code: "TLS",
         price: (5, 220),
@@ -254,7 +254,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Meets the DIN standard.|Comes with a lifetime guarantee.|\
             Marked in both millimetres and inches.|The case keeps everything in its place.",
     },
-    Shelf {
+    Department {
         category: "Stationery",
         code: "STN",
         price: (2, 89),
@@ -269,7 +269,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Printed with vegetable inks.|Ten pages at the back are perforated.|\
             Refills are sold separately.|The cover wears in, not out.",
     },
-    Shelf {
+    Department {
         category: "Books",
         code: "BKS",
         price: (8, 65),
@@ -285,7 +285,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             The author has walked every mile of it.|Printed on paper from sustainable forests.|\
             Includes a fold-out map.|A ribbon marks the page.",
     },
-    Shelf {
+    Department {
         category: "Games & Puzzles",
         code: "GAM",
         price: (7, 98),
@@ -300,7 +300,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Pieces are turned from beech.|For ages eight and up.|Lost pieces are replaced for free.|\
             The box is made to survive attics.",
     },
-    Shelf {
+    Department {
         category: "Toys",
         code: "TOY",
         price: (5, 130),
@@ -315,7 +315,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Edges are rounded and sanded twice.|Filled with washable wool.|\
             Works with other sets of the series.",
     },
-    Shelf {
+    Department {
         category: "Audio",
         code: "AUD",
         price: (25, 690),
@@ -330,7 +330,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             The pads and the battery can be replaced.|Comes with a cable for days without power.|\
             Tuned by ear in a real living room.",
     },
-    Shelf {
+    Department {
         category: "Computer Accessories",
         code: "CMP",
         price: (9, 340),
@@ -345,7 +345,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Works with Linux, macOS and Windows.|The cable is braided and can be unplugged.|\
             Carries up to 9 kg.",
     },
-    Shelf {
+    Department {
         category: "Bags & Luggage",
         code: "BAG",
         price: (19, 420),
@@ -362,7 +362,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             Re-proof it once a year with wax.|The lining is bright, so keys can be found.|\
             Repairs are free for life.|A sleeve holds a 15-inch laptop.",
     },
-    Shelf {
+    Department {
         category: "Cycling",
         code: "CYC",
         price: (6, 480),
@@ -377,7 +377,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             All bolts are stainless.|Mounting takes two minutes.|\
             Tested over 20,000 kilometres of cobbles.",
     },
-    Shelf {
+    Department {
         category: "Camping & Hiking",
         code: "CMG",
         price: (8, 560),
@@ -392,7 +392,7 @@ pub(super) const SHELVES: &[Shelf] = &[
         details: "Seams are taped and tested.|Comfortable down to −5 °C.|A repair kit is in the bag.|\
             Fluorine-free water repellent.|Works with every common cartridge.|Dry it well before storing.",
     },
-    Shelf {
+    Department {
         category: "Knitwear",
         code: "KNT",
         price: (15, 290),
@@ -406,7 +406,7 @@ pub(super) const SHELVES: &[Shelf] = &[
             The wool is traceable to the farm.|Spare yarn for mending is included.|Cut true to size.|\
             Dyed in small lots.",
     },
-    Shelf {
+    Department {
         category: "Jewellery",
         code: "JWL",
         price: (12, 980),

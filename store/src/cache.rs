@@ -8,7 +8,7 @@
 //! is therefore: commit, forget, answer.
 //!
 //! What is not there is not remembered either, and a failed load fails for those who waited for it and nobody else.
-//! Every miss of every kind passes `Shelf::get`.
+//! Every miss of every kind passes `Section::get`.
 
 use std::fmt;
 use std::future::Future;
@@ -73,12 +73,12 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     redis: Option<Redis>,
     generations: Generations,
-    users: Shelf<UserId, Arc<User>>,
-    products: Shelf<ProductId, Arc<Product>>,
+    users: Section<UserId, Arc<User>>,
+    products: Section<ProductId, Arc<Product>>,
     /// With those that only admins see, or without.
-    categories: Shelf<bool, Arc<Vec<Category>>>,
-    counts: Shelf<ProductFilter, Count>,
-    pages: Shelf<ProductQuery, Arc<Vec<Product>>>,
+    categories: Section<bool, Arc<Vec<Category>>>,
+    counts: Section<ProductFilter, Count>,
+    pages: Section<ProductQuery, Arc<Vec<Product>>>,
 }
 
 struct Generations {
@@ -104,11 +104,11 @@ impl Cache {
         Self(Arc::new(Inner {
             redis,
             generations: Generations::new(),
-            users: Shelf::new(bytes / 8, |_, user| weight_of_user(user)),
-            products: Shelf::new(bytes / 4, |_, product| weight_of_product(product)),
-            categories: Shelf::new(bytes / 8, |_, categories| weight_of_categories(categories)),
-            counts: Shelf::new(bytes / 16, |filter, _| filter.words.bytes()),
-            pages: Shelf::new(bytes / 16 * 7, |query, products| {
+            users: Section::new(bytes / 8, |_, user| weight_of_user(user)),
+            products: Section::new(bytes / 4, |_, product| weight_of_product(product)),
+            categories: Section::new(bytes / 8, |_, categories| weight_of_categories(categories)),
+            counts: Section::new(bytes / 16, |filter, _| filter.words.bytes()),
+            pages: Section::new(bytes / 16 * 7, |query, products| {
                 query.filter.words.bytes() + products.iter().map(weight_of_product).sum::<usize>()
             }),
         }))
@@ -171,10 +171,10 @@ impl Cache {
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let Inner { redis, generations: _, users, products, categories, counts, pages } = &*self.0;
-        let shelves =
+        let sections =
             [&users.counters, &products.counters, &categories.counters, &counts.counters, &pages.counters];
         let sum = |count: fn(&Counters) -> &AtomicU64| {
-            shelves.iter().map(|counters| count(counters).load(Ordering::Relaxed)).sum()
+            sections.iter().map(|counters| count(counters).load(Ordering::Relaxed)).sum()
         };
         let misses = sum(|counters| &counters.misses);
         let shared_hits = redis.as_ref().map_or(0, |redis| redis.counts().hits);
@@ -317,7 +317,7 @@ fn slot(id: i64) -> usize {
 }
 
 /// Entries of one kind.
-struct Shelf<K, V> {
+struct Section<K, V> {
     entries: moka::future::Cache<(K, u64), V>,
     counters: Counters,
 }
@@ -337,7 +337,7 @@ enum Nothing {
     Failed(StoreError),
 }
 
-impl<K, V> Shelf<K, V>
+impl<K, V> Section<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -437,8 +437,8 @@ mod tests {
 
     use super::*;
 
-    fn shelf() -> Shelf<i64, String> {
-        Shelf::new(1 << 20, |_, text| text.len())
+    fn section() -> Section<i64, String> {
+        Section::new(1 << 20, |_, text| text.len())
     }
 
     #[expect(clippy::unused_async, reason = "a load is a future")]
@@ -453,11 +453,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_slow_reader_loaded_before_a_write_is_never_seen_after_it() {
-        let (cache, shelf, key) = (Cache::new(1 << 20), shelf(), Key::Product(ProductId(7)));
+        let (cache, section, key) = (Cache::new(1 << 20), section(), Key::Product(ProductId(7)));
         let (tell_read, has_read) = oneshot::channel();
         let (release, released) = oneshot::channel::<()>();
 
-        let slow = shelf.get(7, cache.generation(key), async {
+        let slow = section.get(7, cache.generation(key), async {
             tell_read.send(()).unwrap();
             released.await.unwrap();
             loaded("before").await
@@ -466,20 +466,20 @@ mod tests {
             has_read.await.unwrap();
             cache.forget(&[key]);
             // Neither waits for the slow reader nor gets what it will bring.
-            let after = shelf.get(7, cache.generation(key), loaded("after")).await.unwrap();
+            let after = section.get(7, cache.generation(key), loaded("after")).await.unwrap();
             assert_eq!(after.as_deref(), Some("after"));
             release.send(()).unwrap();
         };
         let (slow, ()) = tokio::join!(slow, writer);
         assert_eq!(slow.unwrap().as_deref(), Some("before"), "it began before the write");
 
-        let later = shelf.get(7, cache.generation(key), must_not_load()).await.unwrap();
+        let later = section.get(7, cache.generation(key), must_not_load()).await.unwrap();
         assert_eq!(later.as_deref(), Some("after"));
     }
 
     #[tokio::test]
     async fn readers_of_the_same_share_one_load_and_one_failure() {
-        let shelf = shelf();
+        let section = section();
         let loads = AtomicU64::new(0);
         let load = async || {
             loads.fetch_add(1, Ordering::Relaxed);
@@ -487,7 +487,7 @@ mod tests {
             loaded("x").await
         };
         let (a, b, c) =
-            tokio::join!(shelf.get(1, 0, load()), shelf.get(1, 0, load()), shelf.get(1, 0, load()));
+            tokio::join!(section.get(1, 0, load()), section.get(1, 0, load()), section.get(1, 0, load()));
         assert!([a, b, c].iter().all(|value| value.as_ref().unwrap().as_deref() == Some("x")));
         assert_eq!(loads.load(Ordering::Relaxed), 1);
 
@@ -495,24 +495,24 @@ mod tests {
             tokio::task::yield_now().await;
             Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
         };
-        let (a, b) = tokio::join!(shelf.get(2, 0, fail()), shelf.get(2, 0, fail()));
+        let (a, b) = tokio::join!(section.get(2, 0, fail()), section.get(2, 0, fail()));
         assert!([a, b].iter().all(|value| matches!(value, Err(StoreError::Unavailable(_)))));
         // The next one tries again.
-        assert_eq!(shelf.get(2, 0, loaded("back")).await.unwrap().as_deref(), Some("back"));
+        assert_eq!(section.get(2, 0, loaded("back")).await.unwrap().as_deref(), Some("back"));
     }
 
     #[tokio::test]
     async fn what_is_not_there_is_asked_for_again() {
-        let shelf = shelf();
-        assert_eq!(shelf.get(1, 0, async { Ok(None) }).await.unwrap(), None);
-        assert_eq!(shelf.get(1, 0, loaded("made since")).await.unwrap().as_deref(), Some("made since"));
+        let section = section();
+        assert_eq!(section.get(1, 0, async { Ok(None) }).await.unwrap(), None);
+        assert_eq!(section.get(1, 0, loaded("made since")).await.unwrap().as_deref(), Some("made since"));
     }
 
     #[tokio::test]
     async fn a_reader_who_leaves_does_not_take_the_others_with_it() {
-        let shelf = shelf();
-        let mut leaves = Box::pin(shelf.get(1, 0, std::future::pending()));
-        let mut stays = Box::pin(shelf.get(1, 0, loaded("x")));
+        let section = section();
+        let mut leaves = Box::pin(section.get(1, 0, std::future::pending()));
+        let mut stays = Box::pin(section.get(1, 0, loaded("x")));
         tokio::select! {
             biased;
             _ = &mut leaves => unreachable!(),
@@ -552,13 +552,13 @@ mod tests {
 
     #[tokio::test]
     async fn it_stays_within_its_bytes() {
-        let shelf: Shelf<i64, String> = Shelf::new(64 << 10, |_, text| text.len());
+        let section: Section<i64, String> = Section::new(64 << 10, |_, text| text.len());
         for id in 0..1000 {
-            shelf.get(id, 0, loaded(&"x".repeat(1000))).await.unwrap();
+            section.get(id, 0, loaded(&"x".repeat(1000))).await.unwrap();
         }
-        shelf.entries.run_pending_tasks().await;
-        assert!(shelf.entries.weighted_size() <= 64 << 10);
+        section.entries.run_pending_tasks().await;
+        assert!(section.entries.weighted_size() <= 64 << 10);
         // The newest are there, so the room is not held by what came first.
-        assert!(shelf.get(999, 0, must_not_load()).await.unwrap().is_some());
+        assert!(section.get(999, 0, must_not_load()).await.unwrap().is_some());
     }
 }

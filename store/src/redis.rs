@@ -32,7 +32,7 @@
 mod door;
 mod letters;
 mod link;
-mod shelf;
+mod second_level;
 #[cfg(test)]
 mod tests;
 
@@ -48,7 +48,7 @@ use tokio::time::{Instant, timeout};
 
 pub use self::letters::News;
 pub use self::link::{Heard, Link};
-pub(crate) use self::shelf::Place;
+pub(crate) use self::second_level::Place;
 
 use self::letters::Outbox;
 

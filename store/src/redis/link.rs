@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::letters::{Letter, News, Outbox, Says};
 use super::{
     CONNECT_DEADLINE, Connection, DOOR_DEADLINE, POST_DEADLINE, Patience, READ_DEADLINE, Redis, RedisError,
-    new_stamp, shelf, too_late,
+    new_stamp, second_level, too_late,
 };
 
 /// How often a node says that it lives, at least.
@@ -115,7 +115,7 @@ impl Redis {
         let number = connection.written.fetch_add(1, Ordering::AcqRel) + 1;
         let letter = Letter { from: connection.id, number, says };
         let letter = serde_json::to_string(&letter).expect("plain data is always JSON");
-        let mut fields: Vec<_> = forgotten.iter().filter_map(|key| shelf::field(*key)).collect();
+        let mut fields: Vec<_> = forgotten.iter().filter_map(|key| second_level::field(*key)).collect();
         fields.sort_unstable();
         fields.dedup();
         let stamps: Vec<_> = fields.into_iter().map(|field| (field, new_stamp())).collect();

@@ -28,7 +28,7 @@ pub(crate) fn small(name: &str) -> String {
     format!("{stem}{SMALL}.{extension}")
 }
 
-/// The type of the file of this name, if it is one that the shelf gives.
+/// The type of the file of this name, if it is one that can be here.
 pub(super) fn media_type(name: &str) -> Option<&'static str> {
     let (folder, file) = name.split_once('/')?;
     let (stem, extension) = file.rsplit_once('.')?;
@@ -49,11 +49,11 @@ pub(super) fn media_type(name: &str) -> Option<&'static str> {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Shelf {
+pub(super) struct Files {
     root: PathBuf,
 }
 
-impl Shelf {
+impl Files {
     pub(super) fn new(root: PathBuf) -> Self {
         Self { root }
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_other_name_than_the_shelfs_own_is_known() {
+    fn no_other_name_than_the_folders_own_is_known() {
         let name = new_name("jpg");
         assert_eq!(media_type(&name), Some("image/jpeg"), "{name}");
         assert_eq!(media_type(&small(&name)), Some("image/jpeg"), "{name}");
@@ -159,14 +159,14 @@ mod tests {
     #[test]
     fn what_is_removed_leaves_nothing_of_itself() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(folder.path().to_owned());
+        let files = Files::new(folder.path().to_owned());
         let name = new_name("png");
         let picture = Picture { extension: "png", full: vec![1; 10], small: vec![2; 5] };
-        shelf.write(&name, &picture).unwrap();
+        files.write(&name, &picture).unwrap();
         fs::write(unfinished(&folder.path().join(&name)), "half").unwrap();
-        assert_eq!(fs::read(shelf.path(&small(&name)).unwrap()).unwrap(), [2; 5]);
-        shelf.remove(&name).unwrap();
-        shelf.remove(&name).unwrap();
+        assert_eq!(fs::read(files.path(&small(&name)).unwrap()).unwrap(), [2; 5]);
+        files.remove(&name).unwrap();
+        files.remove(&name).unwrap();
         assert_eq!(fs::read_dir(folder.path().join(&name[..2])).unwrap().count(), 0);
     }
 }
