@@ -31,7 +31,7 @@ mod loan;
 pub(crate) use loan::PostgresTransaction;
 use loan::{Aside, Loan};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// How many connections a node opens at most.
 const CONNECTIONS: u32 = 16;
