@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::harness::{Answer, Browser, Form, Shop};
+use crate::harness::{Answer, Browser, Form, Shop, says};
 
 const PAGE: &str = "/admin/products/import/";
 
@@ -18,11 +18,6 @@ async fn import(browser: &mut Browser, csv: &str) -> Answer {
     let answer = form.put_into(browser.call(Method::POST, PAGE)).send().await;
     browser.keep_cookies(&answer);
     answer
-}
-
-#[track_caller]
-fn says(page: &Answer, text: &str) {
-    assert!(page.plain().contains(text), "the page should say {text:?}\n{page}");
 }
 
 #[tokio::test]

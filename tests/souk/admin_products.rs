@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Browser, Product, Shop, hidden};
+use crate::harness::{Answer, Browser, Product, Shop, hidden, says};
 
 /// What a form of a product holds, with these differing from what is usual.
 fn filled_in<'f>(category: &'f str, more: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
@@ -21,11 +21,6 @@ fn filled_in<'f>(category: &'f str, more: &[(&'f str, &'f str)]) -> Vec<(&'f str
         fields.push(*field);
     }
     fields
-}
-
-#[track_caller]
-fn says(page: &Answer, text: &str) {
-    assert!(page.plain().contains(text), "the page should say {text:?}\n{page}");
 }
 
 #[tokio::test]

@@ -15,10 +15,11 @@ mod token;
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use answer::Answer;
-pub(crate) use browser::{Browser, hidden};
+pub(crate) use browser::{Browser, hidden, says};
 pub(crate) use database::Place;
 pub(crate) use form::{Form, jpeg, png};
 pub(crate) use nodes::{Redis, ask, nodes, nodes_on, redis_of_the_run};
@@ -64,6 +65,22 @@ where
     while !holds().await {
         assert!(began.elapsed() < within, "{what}: not within {within:?}");
     }
+}
+
+/// Lets all of these run at once and gathers their answers, in no particular order.
+pub(crate) async fn at_once(
+    asking: impl IntoIterator<Item = impl Future<Output = Answer> + Send + 'static>,
+) -> Vec<Answer> {
+    let mut running = JoinSet::new();
+    for one in asking {
+        running.spawn(one);
+    }
+    running.join_all().await
+}
+
+/// How many of them have this status.
+pub(crate) fn count(answers: &[Answer], status: u16) -> usize {
+    answers.iter().filter(|answer| answer.status == status).count()
 }
 
 /// A value of a query, escaped.

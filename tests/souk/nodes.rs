@@ -7,24 +7,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, PASSWORD, Product, Shop, Shopper, ask, nodes, redis_of_the_run, within};
+use crate::harness::{
+    PASSWORD, Product, Shop, Shopper, ask, at_once, count, nodes, redis_of_the_run, within,
+};
 
 /// How long a change may take to be seen on another node, as promised, with as much again for a slow machine.
 const SOON: Duration = Duration::from_secs(2);
-
-async fn at_once(
-    asking: impl IntoIterator<Item = impl Future<Output = Answer> + Send + 'static>,
-) -> Vec<Answer> {
-    let mut running = JoinSet::new();
-    for one in asking {
-        running.spawn(one);
-    }
-    running.join_all().await
-}
-
-fn count(answers: &[Answer], status: u16) -> usize {
-    answers.iter().filter(|answer| answer.status == status).count()
-}
 
 /// Places that show a product: its own page, and lists.
 async fn shown(node: &Shop, product: &Product, field: &str) -> Vec<Value> {

@@ -3,24 +3,8 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use crate::harness::{Answer, Product, Shop, Shopper};
-
-/// Lets all of these run at once and gathers their answers, in no particular order.
-async fn at_once(
-    asking: impl IntoIterator<Item = impl Future<Output = Answer> + Send + 'static>,
-) -> Vec<Answer> {
-    let mut running = JoinSet::new();
-    for one in asking {
-        running.spawn(one);
-    }
-    running.join_all().await
-}
-
-fn count(answers: &[Answer], status: u16) -> usize {
-    answers.iter().filter(|answer| answer.status == status).count()
-}
+use crate::harness::{Answer, Product, Shop, Shopper, at_once, count};
 
 fn checkout_of(shopper: &Shopper) -> impl Future<Output = Answer> + Send + 'static {
     shopper.call(Method::POST, "/api/orders/").json(&json!({})).send()

@@ -154,6 +154,25 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(task)
 }
 
+/// The code with which a socket is closed to which a text of so many bytes is sent.
+async fn closed_over<S: AsyncRead + AsyncWrite + Unpin>(stream: WebSocketStream<S>, bytes: usize) -> u16 {
+    let (mut sender, mut receiver) = stream.split();
+    let sending = async {
+        // It may be cut off before all is sent.
+        drop(sender.send(Message::text("x".repeat(bytes))).await);
+    };
+    let receiving = async {
+        loop {
+            match receiver.next().await {
+                Some(Ok(Message::Close(frame))) => break u16::from(frame.unwrap().code),
+                Some(Ok(_)) => {}
+                other => panic!("cut off: {other:?}"),
+            }
+        }
+    };
+    tokio::join!(sending, receiving).1
+}
+
 #[tokio::test]
 async fn events_come_as_the_contract_shows_them() {
     let house = House::open().await;
@@ -256,22 +275,7 @@ async fn a_message_that_is_too_long_or_broken_closes_the_socket() {
     let user = house.test.user().await;
     let mut client = house.visit(user, user, None, 60).await;
     assert_eq!(client.say(&"x".repeat(4096)).await["type"], "error");
-    let (mut sender, mut receiver) = client.stream.split();
-    let sending = async {
-        // It may be cut off before all is sent.
-        drop(sender.send(Message::text("x".repeat(300_000))).await);
-    };
-    let receiving = async {
-        loop {
-            match receiver.next().await {
-                Some(Ok(Message::Close(frame))) => break u16::from(frame.unwrap().code),
-                Some(Ok(_)) => {}
-                other => panic!("cut off: {other:?}"),
-            }
-        }
-    };
-    assert_eq!(tokio::join!(sending, receiving).1, 1009);
-    drop((sender, receiver));
+    assert_eq!(closed_over(client.stream, 300_000).await, 1009);
     client.serving.unwrap().await.unwrap();
 
     // A text frame, final and masked with zeros, of one byte that no UTF-8 has; and a frame of an unknown kind.
@@ -481,19 +485,7 @@ async fn over_the_network_nothing_is_missed_and_the_end_is_heard() {
     client.expect_events([251]).await;
     ahead.expect_events([251]).await;
     // A message far too long: the reason arrives although most of it was never read as a message.
-    let (mut sender, mut receiver) = ahead.stream.split();
-    let sending = async { drop(sender.send(Message::text("x".repeat(3_000_000))).await) };
-    let receiving = async {
-        loop {
-            match receiver.next().await {
-                Some(Ok(Message::Close(frame))) => break u16::from(frame.unwrap().code),
-                Some(Ok(_)) => {}
-                other => panic!("cut off: {other:?}"),
-            }
-        }
-    };
-    assert_eq!(tokio::join!(sending, receiving).1, 1009);
-    drop((sender, receiver));
+    assert_eq!(closed_over(ahead.stream, 3_000_000).await, 1009);
     let (code, ()) = tokio::join!(client.closed_with(), street.close());
     assert_eq!(code, 1001);
 }

@@ -121,3 +121,9 @@ pub(crate) fn hidden(page: &Answer, name: &str) -> String {
     let Some(value) = text.split(&start).nth(1) else { panic!("there is no hidden field {name}\n{page}") };
     value.split('"').next().unwrap_or_default().to_owned()
 }
+
+/// A page must say this.
+#[track_caller]
+pub(crate) fn says(page: &Answer, text: &str) {
+    assert!(page.plain().contains(text), "the page should say {text:?}\n{page}");
+}
