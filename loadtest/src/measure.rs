@@ -1,14 +1,15 @@
-//! Timing, and what is printed of it: rounds, medians, tables, the verdict.
+//! Rounds of clients that ask one after the other, medians, and tables.
 //!
-//! Every scenario compares sides within one run: a round of each side in turn, again and again, so that whatever else
-//! the machine does hits all of them. What counts is the median of the rounds' ratios; absolute figures belong to one
-//! machine and one hour. What a scenario claims goes through a [`Verdict`], whose failure is the program's exit code.
+//! A scenario that compares sides does it within one run: a round of each side in turn, again and again, so that whatever
+//! else the machine does hits all of them. What counts is the median of the rounds' ratios; absolute figures belong to
+//! one machine and one hour.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -156,11 +157,24 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    pub(crate) fn print(&self) {
-        say(&self.text());
+    /// A list of objects, each a row.
+    pub(crate) fn as_json(&self) -> Value {
+        let mut rows = self.rows.iter();
+        let heads = rows.next().map(Vec::as_slice).unwrap_or_default();
+        // A head that stands twice, as `p99` of two sides, is told apart by its column.
+        let name = |column: usize| match heads[..column].contains(&heads[column]) {
+            true => format!("{} ({})", heads[column], column + 1),
+            false => heads[column].clone(),
+        };
+        let named = |cells: &Vec<String>| {
+            let cells =
+                cells.iter().enumerate().map(|(column, cell)| (name(column), Value::from(cell.as_str())));
+            Value::Object(cells.collect::<Map<_, _>>())
+        };
+        rows.map(named).collect()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let columns = self.rows.first().map_or(0, Vec::len);
         let width = |column: usize| {
             self.rows
@@ -182,48 +196,6 @@ impl Table {
         }
         text
     }
-}
-
-/// What a scenario claims, and whether all of it held.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    failed: Vec<String>,
-}
-
-impl Verdict {
-    /// Says whether `claim` holds; the first words of the line are for those who look for them.
-    pub(crate) fn claim(&mut self, claim: &str, holds: bool) {
-        say(&format!("{} {claim}", if holds { "holds:" } else { "FAILS:" }));
-        if !holds {
-            self.failed.push(claim.to_owned());
-        }
-    }
-
-    /// Claims that a ratio's median is at least `floor`. An unoptimised build is not judged: its figures mean nothing.
-    pub(crate) fn floor(&mut self, what: &str, ratio: Spread, floor: f64) {
-        let claim = format!("{what}: {:.2}, at least {floor}", ratio.median);
-        if cfg!(debug_assertions) {
-            say(&format!("not judged in a debug build: {claim}"));
-        } else {
-            self.claim(&claim, ratio.median >= floor);
-        }
-    }
-
-    /// Ends the scenario.
-    ///
-    /// # Errors
-    /// If a claim failed.
-    pub(crate) fn end(self) -> anyhow::Result<()> {
-        anyhow::ensure!(self.failed.is_empty(), "failed: {}", self.failed.join("; "));
-        say("verdict: clean");
-        Ok(())
-    }
-}
-
-/// The one way to standard output.
-#[expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-pub(crate) fn say(text: &str) {
-    println!("{text}");
 }
 
 /// One line on what the figures were measured on. How busy the machine was before says how far to trust them.
@@ -307,16 +279,8 @@ mod tests {
         let mut table = Table::new(&["what", "n"]);
         table.row(["a – b".to_owned(), "1,000".to_owned()]);
         assert_eq!(table.text(), "| what  | n     |\n| ----- | ----- |\n| a – b | 1,000 |\n");
-    }
-
-    #[test]
-    fn one_failed_claim_fails_the_scenario() {
-        let mut verdict = Verdict::default();
-        verdict.claim("this is so", true);
-        assert!(verdict.end().is_ok());
-        let mut verdict = Verdict::default();
-        verdict.claim("this is so", true);
-        verdict.claim("that is so", false);
-        assert_eq!(verdict.end().unwrap_err().to_string(), "failed: that is so");
+        let mut table = Table::new(&["p99", "p99"]);
+        table.row(["1".to_owned(), "2".to_owned()]);
+        assert_eq!(table.as_json(), serde_json::json!([{ "p99": "1", "p99 (2)": "2" }]));
     }
 }

@@ -1,11 +1,11 @@
-//! The server that scenarios over HTTP measure: Souk's own service in a process of its own, with one route more.
+//! The server that scenarios over HTTP measure: Souk's own service in a process of its own, with two routes more.
 //!
-//! That route, `/fixed/NAME`, answers to a GET what was last sent to it by a POST: the same headers and the very same
+//! The first, `/fixed/NAME`, answers to a GET what was last sent to it by a POST: the same headers and the very same
 //! bytes, through the same outer hoops, without any work. It is the first of all routes, so it is found no later than
-//! any other. The process is this program again with the hidden command `serve`; it ends when its standard input does.
+//! any other. Behind all of them is `/by-hand/orders/`, see `by_hand.rs`. The process is this program again with the hidden command `serve`; it ends when its standard input does.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,11 +26,12 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::measure::say;
+use crate::by_hand;
+use crate::client::Site;
 use crate::shop::DRAIN;
 
 /// Signs the tokens of shops that live for a minute.
-const SECRET_KEY: &[u8] = b"known to everybody, of a shop that is gone in a minute";
+pub(crate) const SECRET_KEY: &[u8] = b"known to everybody, of a shop that is gone in a minute";
 const TOKEN_LIFE: Duration = Duration::from_hours(24);
 /// How much memory the cache may fill, as in the real server.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -64,9 +65,10 @@ pub(crate) async fn serve(options: &Options) -> anyhow::Result<()> {
     let souk = Arc::into_inner(service.router).context("the routes are shared")?;
     let fixed = Fixed::default();
     let route = Router::with_path("fixed/{name}").get(fixed.clone()).post(fixed);
-    service.router = Arc::new(Router::new().push(route).push(souk));
+    let by_hand = by_hand::route(db.clone(), Tokens::new(SECRET_KEY, TOKEN_LIFE, TOKEN_LIFE));
+    service.router = Arc::new(Router::new().push(route).push(souk).push(by_hand));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    say(&listener.local_addr()?.to_string());
+    writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     let server = Server::start(listener, service)?;
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     api.begin_closing();
@@ -105,7 +107,7 @@ impl Handler for Fixed {
 
 /// A running server process. Dropping it kills the process.
 pub(crate) struct ServerProcess {
-    pub(crate) address: SocketAddr,
+    pub(crate) site: Site,
     child: Child,
     stdin: ChildStdin,
 }
@@ -123,8 +125,8 @@ impl ServerProcess {
         let stdout = child.stdout.take().context("the server has no output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).await?;
-        let address = line.trim().parse().context("the server did not start")?;
-        Ok(Self { address, child, stdin })
+        let address: SocketAddr = line.trim().parse().context("the server did not start")?;
+        Ok(Self { site: address.into(), child, stdin })
     }
 
     /// The processor time that it has used so far; none where the system does not tell.

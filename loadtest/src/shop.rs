@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use souk_actors::{SocketLimits, Tree};
+use souk_store::accounts::{self, NewAccount};
 use souk_store::audit::audit;
 use souk_store::ledger::PlaceOrder;
 use souk_store::model::{CartId, Money, OrderId, ProductId, Timestamp, UserId};
@@ -18,13 +19,17 @@ use souk_store::sample::{
 use souk_store::testing::TestDb;
 use souk_store::testing::load::{fill_carts, order_ids};
 use souk_store::{Cache, Db};
+use tempfile::TempDir;
 
-use crate::measure::{Verdict, machine, say};
+use crate::measure::machine;
+use crate::private::Postgres;
+use crate::report::Report;
+use crate::verdict::Fault;
 
 /// How many rows a transaction of the preparation stores.
 const SLICE: usize = 1_000;
 /// More than any scenario sells of one product.
-const STOCK: i64 = 100_000_000;
+pub(crate) const PLENTY: i64 = 100_000_000;
 /// How much memory the cache may fill.
 const CACHE_BYTES: u64 = 64 << 20;
 
@@ -41,9 +46,10 @@ pub(crate) struct Place {
     /// The folder in which the run's database is made and removed again; it must lie on a real disk
     #[arg(long, value_name = "FOLDER", default_value = "target")]
     pub(crate) dir: PathBuf,
-    /// Run on a Postgres server instead: the URL of a database on it whose user may create others
-    #[arg(long, value_name = "URL")]
-    pub(crate) postgres: Option<String>,
+    /// Run on Postgres instead: on a server of the run's own or, with the URL of a database whose user may create others,
+    /// on that one's
+    #[arg(long, value_name = "URL", num_args = 0..=1)]
+    pub(crate) postgres: Option<Option<String>>,
 }
 
 impl Place {
@@ -53,13 +59,23 @@ impl Place {
         format!("{database}, {}", machine(&self.dir))
     }
 
-    async fn create(&self) -> anyhow::Result<TestDb> {
-        if let Some(server) = &self.postgres {
-            return Ok(TestDb::on_postgres(server).await);
+    /// A new database, and the server under it if that is the run's own.
+    async fn create(&self) -> anyhow::Result<(TestDb, Option<Postgres>)> {
+        match &self.postgres {
+            Some(Some(server)) => Ok((TestDb::on_postgres(server).await, None)),
+            Some(None) => {
+                let server = Postgres::start(&self.dir)?;
+                Ok((TestDb::on_postgres(&server.url).await, Some(server)))
+            }
+            None => Ok((TestDb::in_folder(self.folder()?).await, None)),
         }
-        std::fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {}", self.dir.display()))?;
-        let folder = tempfile::Builder::new().prefix("souk-loadtest-").tempdir_in(&self.dir)?;
-        Ok(TestDb::in_folder(folder).await)
+    }
+
+    /// A new folder, which is removed when it is dropped.
+    pub(crate) fn folder(&self) -> anyhow::Result<TempDir> {
+        let dir = &self.dir;
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(tempfile::Builder::new().prefix("souk-loadtest-").tempdir_in(dir.canonicalize()?)?)
     }
 }
 
@@ -69,13 +85,25 @@ pub(crate) struct Shop {
     pub(crate) url: String,
     pub(crate) users: Vec<UserId>,
     pub(crate) products: Vec<ProductId>,
+    // Dropped before the server that it is on.
     _database: TestDb,
+    _server: Option<Postgres>,
 }
 
 impl Shop {
-    /// A new one with this many shoppers and products.
+    /// A new one with this many shoppers and products, of which there are plenty.
     pub(crate) async fn open(place: &Place, users: usize, products: usize) -> anyhow::Result<Self> {
-        let database = place.create().await?;
+        Self::open_with(place, users, products, PLENTY).await
+    }
+
+    /// The same with this many units of each product.
+    pub(crate) async fn open_with(
+        place: &Place,
+        users: usize,
+        products: usize,
+        stock: i64,
+    ) -> anyhow::Result<Self> {
+        let (database, server) = place.create().await?;
         let (db, url) = (database.db.clone(), database.url().to_owned());
         add_categories(
             &db,
@@ -86,7 +114,7 @@ impl Shop {
             }],
         )
         .await?;
-        let samples: Vec<_> = (1..=products).map(sample_product).collect();
+        let samples: Vec<_> = (1..=products).map(|number| sample_product(number, stock)).collect();
         for slice in samples.chunks(SLICE) {
             add_products(&db, slice).await?;
         }
@@ -102,7 +130,7 @@ impl Shop {
         ids.sort_unstable_by_key(|id| scattered(id.0));
         // A new database counts from 1.
         let products = (1..).take(products).map(ProductId).collect();
-        Ok(Self { db, url, users: ids, products, _database: database })
+        Ok(Self { db, url, users: ids, products, _database: database, _server: server })
     }
 
     /// Fills the carts of the first `users` shoppers; gives the orders that they stand for.
@@ -125,27 +153,59 @@ impl Shop {
         Ok(Tree::start(&self.db, &Cache::new(CACHE_BYTES), SocketLimits::default()).await?)
     }
 
+    /// Somebody who may do everything.
+    pub(crate) async fn admin(&self) -> anyhow::Result<UserId> {
+        let admin = NewAccount {
+            email: "boss@example.com".to_owned(),
+            username: "boss".to_owned(),
+            password_hash: String::new(),
+            first_name: String::new(),
+            last_name: String::new(),
+            phone: String::new(),
+            address: String::new(),
+            date_of_birth: None,
+            is_admin: true,
+        };
+        let created = accounts::create(&self.db, &admin).await?;
+        Ok(created.ok().context("there is an admin already")?.id)
+    }
+
     /// Closes it, opens it anew, and claims that the books are right and hold the acknowledged orders and no others.
     pub(crate) async fn close(
         self,
         what: &str,
         placed: &[OrderId],
-        verdict: &mut Verdict,
+        report: &mut Report,
     ) -> anyhow::Result<()> {
         self.db.close().await;
         let reopened = Db::connect_existing(&self.url).await?;
         let there: HashSet<OrderId> = order_ids(&reopened).await?.into_iter().collect();
         let acknowledged: HashSet<OrderId> = placed.iter().copied().collect();
-        verdict.claim(
+        for order in acknowledged.difference(&there) {
+            report
+                .fault(Fault::Lost, format!("{what}: order {} was acknowledged, and is not there", order.0));
+        }
+        for order in there.difference(&acknowledged) {
+            report.fault(
+                Fault::Doubled,
+                format!("{what}: order {} is there, and nobody was told of it", order.0),
+            );
+        }
+        let again = (placed.len() - acknowledged.len()) as u64;
+        report.faults(Fault::Doubled, again, format!("{what}: an order was acknowledged to two"));
+        report.claim(
             &format!("{what}: all {} acknowledged orders are there, each once, and no others", placed.len()),
-            acknowledged.len() == placed.len() && acknowledged == there,
+            again == 0 && acknowledged == there,
         );
         let checks = audit(&reopened).await?;
         let wrong: Vec<_> = checks.iter().filter(|check| check.violations > 0).collect();
         for check in &wrong {
-            say(&format!("{}: {} of {}, {:?}", check.rule, check.violations, check.rows, check.examples));
+            report.say(&format!(
+                "{}: {} of {}, {:?}",
+                check.rule, check.violations, check.rows, check.examples
+            ));
         }
-        verdict.claim(
+        report.claim(
             &format!("{what}: nothing was oversold, and all {} rules of the books hold", checks.len()),
             wrong.is_empty(),
         );
@@ -164,7 +224,7 @@ pub(crate) struct Basket {
 }
 
 impl Basket {
-    fn lines(self, products: &[ProductId], shopper: usize) -> Vec<(ProductId, i64)> {
+    pub(crate) fn lines(self, products: &[ProductId], shopper: usize) -> Vec<(ProductId, i64)> {
         // A prime stride: neighbours in time are no neighbours in the table.
         let start = if self.hot { 0 } else { shopper * 389 };
         let mut lines: Vec<_> =
@@ -192,7 +252,7 @@ fn order(user_id: UserId, lines: &[(ProductId, i64)], (cart_id, cart_version): (
     }
 }
 
-fn sample_product(number: usize) -> SampleProduct {
+fn sample_product(number: usize, stock: i64) -> SampleProduct {
     let cents = i64::try_from(number % 20_000).unwrap_or_default() + 199;
     SampleProduct {
         name: format!("Reading lamp No. {number}, oak and brass"),
@@ -201,7 +261,7 @@ fn sample_product(number: usize) -> SampleProduct {
                       cord is covered in linen and two metres long. Bulb included; made to be repaired."
                 .to_owned(),
         price: Money(cents),
-        stock: STOCK,
+        stock,
         category: "Lamps".to_owned(),
         sku: format!("LAMP-{number:06}"),
         featured: number.is_multiple_of(50),

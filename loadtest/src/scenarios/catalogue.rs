@@ -14,7 +14,8 @@ use hyper::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
 use crate::client::{Connection, get};
-use crate::measure::{self, Client, Round, Spread, Table, Verdict, milliseconds, say, turns, whole};
+use crate::measure::{self, Client, Round, Spread, Table, milliseconds, turns, whole};
+use crate::report::Report;
 use crate::server::ServerProcess;
 use crate::shop::{Place, Shop};
 
@@ -53,8 +54,8 @@ impl Options {
     }
 }
 
-pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    say(&options.place.describe());
+pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    report.set_in(options.place.describe());
     let shop = Shop::open(&options.place, 1, options.products.max(10)).await?;
     let server = ServerProcess::start(&shop.url, 1).await?;
     let mut table = Table::new(&[
@@ -69,14 +70,13 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         "µs of server each",
         "server busy",
     ]);
-    let mut verdict = Verdict::default();
     for (name, path) in PAGES {
-        compare(options, &server, name, path, &mut table, &mut verdict).await?;
+        compare(options, &server, name, path, &mut table, report).await?;
     }
-    table.print();
+    report.table(&table);
     server.stop().await?;
-    shop.close("after all", &[], &mut verdict).await?;
-    verdict.end()
+    shop.close("after all", &[], report).await?;
+    Ok(())
 }
 
 async fn compare(
@@ -85,10 +85,10 @@ async fn compare(
     name: &str,
     path: &str,
     table: &mut Table,
-    verdict: &mut Verdict,
+    report: &mut Report,
 ) -> anyhow::Result<()> {
     let fixed = format!("/fixed/{name}");
-    let mut connection = Connection::open(server.address).await?;
+    let mut connection = Connection::open(&server.site).await?;
     let (head, body) = connection.send(get(path, None)?).await?;
     ensure!(head.status == StatusCode::OK, "{path}: {}", head.status);
     let mut teach = Request::builder().method(Method::POST).uri(&fixed).body(Full::new(body.clone()))?;
@@ -96,7 +96,7 @@ async fn compare(
     let (taught, _) = connection.send(teach).await?;
     ensure!(taught.status == StatusCode::NO_CONTENT, "{fixed}: {}", taught.status);
     let (fixed_head, fixed_body) = connection.send(get(&fixed, None)?).await?;
-    verdict.claim(
+    report.claim(
         &format!("{name}: the fixed answer has the same headers and the same {} bytes", body.len()),
         fixed_head.status == head.status
             && without(&fixed_head.headers, CHANGING) == without(&head.headers, CHANGING)
@@ -131,7 +131,7 @@ async fn compare(
         format!("{:.1}", Spread::of(costs(rival)).median),
         format!("{:.0} %", 100.0 * Spread::of(sides.iter().flatten().map(|sample| sample.busy)).median),
     ]);
-    verdict.floor(name, ratio, FLOOR);
+    report.floor(name, ratio, FLOOR);
     Ok(())
 }
 
@@ -176,7 +176,7 @@ impl Sample {
         let request = get(path, None)?;
         let mut readers = Vec::with_capacity(options.clients);
         for _ in 0..options.clients {
-            let connection = Connection::open(server.address).await?;
+            let connection = Connection::open(&server.site).await?;
             readers.push(Reader { connection, request: request.clone(), length });
         }
         let (used, started) = (server.processor_time(), Instant::now());

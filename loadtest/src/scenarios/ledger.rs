@@ -16,7 +16,8 @@ use souk_store::model::{OrderId, UserId};
 use souk_store::testing::load::place_alone;
 use uuid::Uuid;
 
-use crate::measure::{self, Client, Round, Spread, Table, Verdict, median_latency, rates, say, turns, whole};
+use crate::measure::{self, Client, Round, Spread, Table, median_latency, rates, turns, whole};
+use crate::report::Report;
 use crate::shop::{self, Basket, DRAIN, Place, Shop};
 
 /// With how many clients it is judged how much faster the ledger is.
@@ -62,8 +63,8 @@ const LEDGER: usize = 0;
 const BATCH_OF_ONE: usize = 1;
 const BY_HAND: usize = 2;
 
-pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
-    say(&options.place.describe());
+pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    report.set_in(options.place.describe());
     let mut table = Table::new(&[
         "clients",
         "lines",
@@ -78,16 +79,15 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         "batch of one orders/s",
         "p99",
     ]);
-    let mut verdict = Verdict::default();
     for &clients in &options.clients {
         for &lines in &options.lines {
             for hot in [false, true] {
-                compare(options, clients, Basket { hot, lines }, &mut table, &mut verdict).await?;
+                compare(options, clients, Basket { hot, lines }, &mut table, report).await?;
             }
         }
     }
-    table.print();
-    verdict.end()
+    report.table(&table);
+    Ok(())
 }
 
 async fn compare(
@@ -95,7 +95,7 @@ async fn compare(
     clients: usize,
     basket: Basket,
     table: &mut Table,
-    verdict: &mut Verdict,
+    report: &mut Report,
 ) -> anyhow::Result<()> {
     let products = if basket.hot { "hot" } else { "spread" };
     let what = format!("{clients} clients, {} lines, {products}", basket.lines);
@@ -149,9 +149,9 @@ async fn compare(
         latency(BATCH_OF_ONE, 990),
     ]);
     if let Some(floor) = floor(options, basket).filter(|_| clients == JUDGED_CLIENTS && !options.alone) {
-        verdict.floor(&what, ratio_to(BY_HAND), floor);
+        report.floor(&what, ratio_to(BY_HAND), floor);
     }
-    shop.close(&what, &placed, verdict).await
+    shop.close(&what, &placed, report).await
 }
 
 async fn through_the_ledger(
