@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::harness::{Answer, Browser, Form, Shop, says};
+use crate::harness::{Answer, Browser, Form, Product, Shop, hidden, says};
 
 const PAGE: &str = "/admin/products/import/";
 
@@ -13,11 +13,18 @@ async fn look(browser: &mut Browser, csv: &str) -> Answer {
 }
 
 /// What the button below a look sends.
-async fn import(browser: &mut Browser, csv: &str) -> Answer {
-    let form = Form::new().text("csrf", &browser.csrf(PAGE).await).text("done", "yes").text("text", csv);
+async fn confirm(browser: &mut Browser, looked: &Answer, csv: &str) -> Answer {
+    let form = Form::new().text("csrf", &hidden(looked, "csrf")).text("done", "yes");
+    let form = form.text("shown", &hidden(looked, "shown")).text("text", csv);
     let answer = form.put_into(browser.call(Method::POST, PAGE)).send().await;
     browser.keep_cookies(&answer);
     answer
+}
+
+/// Looks at a file that can be imported, and imports it.
+async fn import(browser: &mut Browser, csv: &str) -> Answer {
+    let looked = look(browser, csv).await.is(200);
+    confirm(browser, &looked, csv).await
 }
 
 #[tokio::test]
@@ -38,7 +45,7 @@ async fn a_file_is_looked_at_first_and_then_imported_as_a_whole() {
         says(&page, text);
     }
     assert_eq!(shop.anyone().get("/api/products/").await.is(200).count(), 2, "nothing was done");
-    let done = import(&mut browser, csv).await;
+    let done = confirm(&mut browser, &page, csv).await;
     says(&browser.follow(done).await, "1 product created, 1 changed.");
     let now = shop.anyone().get(&assam.path()).await.is(200);
     assert_eq!((now.text("name"), now.text("price"), &now["stock"]), ("Assam", "5.50", &8.into()));
@@ -75,7 +82,10 @@ async fn each_bad_row_is_told_by_its_line_and_nothing_is_done() {
         says(&page, text);
     }
     assert!(!page.plain().contains("Import them"), "{page}");
-    import(&mut browser, csv).await.is(400);
+    // Nor is it if somebody says that he has seen it.
+    let csrf = browser.csrf(PAGE).await;
+    let form = Form::new().text("csrf", &csrf).text("done", "yes").text("text", csv);
+    form.put_into(browser.call(Method::POST, PAGE)).send().await.is(409);
     assert_eq!(shop.anyone().get("/api/products/").await.is(200).count(), 0);
     for (csv, message) in [
         ("", "Choose a file"),
@@ -101,11 +111,50 @@ async fn a_thousand_rows_are_one_change() {
     let rows: String =
         (0..1000).map(|number| format!("S{number},Tea {number},1.00,{number},Teas\n")).collect();
     let csv = format!("sku,name,price,stock,category\n{rows}");
-    look(&mut browser, &csv).await.is(200);
     import(&mut browser, &csv).await.is(303);
     assert_eq!(shop.anyone().get("/api/products/").await.is(200).count(), 1000);
     let dearer = csv.replace(",1.00,", ",2.00,");
     import(&mut browser, &dearer).await.is(303);
     assert_eq!(shop.anyone().get("/api/products/?price_min=2").await.is(200).count(), 1000);
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn an_import_undoes_no_sale_and_nothing_that_was_changed_after_the_look() {
+    let shop = Shop::start().await;
+    let assam = shop.product("Assam").price("10.00").stock(10).with("sku", "T-1").create().await;
+    let ceylon = shop.product("Ceylon").price("6.00").stock(5).with("sku", "T-2").create().await;
+    let mut browser = Browser::of_admin(&shop).await;
+    let of = async |product: &Product| {
+        let now = shop.anyone().get(&product.path()).await.is(200);
+        (now.text("name").to_owned(), now.text("price").to_owned(), now["stock"].as_i64().unwrap())
+    };
+    // The look says nothing of the stock, and then units are sold.
+    let csv = "sku,price,stock\nT-1,12.00,10\n";
+    let looked = look(&mut browser, csv).await.is(200);
+    says(&looked, "price: 10.00 → 12.00");
+    let shopper = shop.register("ada").await;
+    shopper.buy(&assam, 3).await.is(201);
+    let again = confirm(&mut browser, &looked, csv).await.is(409);
+    says(&again, "changed meanwhile");
+    says(&again, "stock: 7 → 10");
+    assert_eq!(of(&assam).await, ("Assam".to_owned(), "10.00".to_owned(), 7));
+    // What is seen now may be done, and without a level a sale changes nothing.
+    let csv = "sku,price\nT-1,12.00\n";
+    let looked = look(&mut browser, csv).await.is(200);
+    shopper.buy(&assam, 1).await.is(201);
+    confirm(&mut browser, &looked, csv).await.is(303);
+    assert_eq!(of(&assam).await, ("Assam".to_owned(), "12.00".to_owned(), 6));
+    // A row that was to change nothing changes nothing.
+    let csv = "sku,name,price\nT-1,Assam,13.00\nT-2,Ceylon,6.00\n";
+    let looked = look(&mut browser, csv).await.is(200);
+    says(&looked, "0 new, 1 changed, 1 as they are");
+    let renamed = serde_json::json!({"name": "Ceylon, first", "price": "7.00"});
+    shop.admin().await.patch(&ceylon.path(), renamed).await.is(200);
+    let again = confirm(&mut browser, &looked, csv).await.is(409);
+    says(&again, "name: Ceylon, first → Ceylon");
+    assert_eq!(of(&ceylon).await, ("Ceylon, first".to_owned(), "7.00".to_owned(), 5));
+    confirm(&mut browser, &again, csv).await.is(303);
+    assert_eq!(of(&ceylon).await, ("Ceylon".to_owned(), "6.00".to_owned(), 5));
     shop.audit().await;
 }

@@ -1,14 +1,19 @@
 //! CSV of products, read: first a look at what it would do, then all of it or nothing.
 //!
 //! A row with the SKU of a product changes that product, any other row is a new one. The rules are those of the product's
-//! form. The look keeps nothing: the page that shows it carries the file's text, and it is read anew when it is to be done,
-//! so that what happened meanwhile counts. The writing is one work of the ledger, in one transaction.
+//! form. The look keeps nothing: the page that shows it carries the file's text, and it is read anew when it is to be done.
+//! With it comes a digest of what was shown; if that would be something else by now, nothing is done and the new look is
+//! shown. What happens after that is judged by the ledger, as for the product's form. The writing is one work, in one
+//! transaction.
 
 use std::collections::{BTreeMap, HashSet};
 
 use askama::Template;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use salvo::http::StatusCode;
 use salvo::{Depot, handler};
+use sha2::{Digest, Sha256};
 use souk_actors::to_its_end;
 use souk_store::catalogue;
 use souk_store::ledger::{NewProduct, ProductChange, Seen, Work};
@@ -33,6 +38,10 @@ const MOST_BYTES: usize = 900 * 1024;
 
 /// How many rows the look shows, of those that are bad and of the others.
 const SHOWN: usize = 200;
+
+/// Somebody was quicker.
+const CHANGED_MEANWHILE: &str = "Nothing was imported: some of these products, or a category, were changed meanwhile. This is \
+    what the file would do now; look again. Without the column “stock” sales in between change nothing.";
 
 /// The columns that are read. The last one of our own files, a product's number, says nothing new and is passed over.
 const COLUMNS: &[&str] = {
@@ -60,6 +69,8 @@ struct Look {
     new: usize,
     changed: usize,
     same: usize,
+    /// Of all that is shown, and of the state of the products that it was made of.
+    shown: Sha256,
 }
 
 struct BadRow {
@@ -81,18 +92,26 @@ impl Look {
     fn can_be_done(&self) -> bool {
         self.bad.is_empty() && !self.works.is_empty()
     }
+
+    /// By which the page's form says what it showed.
+    fn digest(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.shown.clone().finalize())
+    }
 }
 
-fn page(depot: &Depot, error: Option<String>, look: Option<Look>) -> Result<Page, ApiError> {
-    let is_bad = error.is_some() || look.as_ref().is_some_and(|look| !look.bad.is_empty());
+fn page(
+    depot: &Depot,
+    status: StatusCode,
+    error: Option<String>,
+    look: Option<Look>,
+) -> Result<Page, ApiError> {
     let layout = Layout::new(staff(depot), "products", "Import products");
-    let page = ImportPage { layout, error, look, most_rows: MOST_ROWS };
-    Page::html(if is_bad { StatusCode::BAD_REQUEST } else { StatusCode::OK }, &page)
+    Page::html(status, &ImportPage { layout, error, look, most_rows: MOST_ROWS })
 }
 
 #[handler]
 pub(super) fn show(depot: &mut Depot) -> Result<Page, ApiError> {
-    page(depot, None, None)
+    page(depot, StatusCode::OK, None, None)
 }
 
 /// The first time a file is looked at, the second time its text is, and it is done.
@@ -100,14 +119,19 @@ pub(super) async fn take(depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let text = match text_of(form) {
         Ok(text) => text,
-        Err(why) => return page(depot, Some(why), None),
+        Err(why) => return page(depot, StatusCode::BAD_REQUEST, Some(why), None),
     };
     let mut look = match look_at(api, text).await? {
         Ok(look) => look,
-        Err(why) => return page(depot, Some(why), None),
+        Err(why) => return page(depot, StatusCode::BAD_REQUEST, Some(why), None),
     };
+    let again = |look| page(depot, StatusCode::CONFLICT, Some(CHANGED_MEANWHILE.to_owned()), look);
+    if form.is_ticked("done") && form.text("shown") != look.digest() {
+        return again(Some(look));
+    }
     if !form.is_ticked("done") || !look.can_be_done() {
-        return page(depot, None, Some(look));
+        let status = if look.bad.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        return page(depot, status, None, Some(look));
     }
     let (ledger, works) = (api.handles.ledger.by(staff.author()), std::mem::take(&mut look.works));
     match to_its_end(async move { ledger.write_together(works).await }).await {
@@ -121,10 +145,7 @@ pub(super) async fn take(depot: &mut Depot) -> Result<Page, ApiError> {
             if !error.status().is_client_error() {
                 return Err(error);
             }
-            // Somebody was quicker: what it would do now.
-            let why = "Nothing was imported: some of these products, or a category, were changed meanwhile. Look again.";
-            let look = look_at(api, std::mem::take(&mut look.text)).await?.ok();
-            page(depot, Some(why.to_owned()), look)
+            again(look_at(api, std::mem::take(&mut look.text)).await?.ok())
         }
     }
 }
@@ -280,8 +301,10 @@ impl Look {
         change: ProductChange,
         categories: &[Category],
     ) {
+        let category = change.category_id.and_then(|id| categories.iter().find(|category| category.id == id));
         let Some(product) = product else {
             self.new += 1;
+            self.note(&sku, "new", category.map(|category| category.id.to_string()));
             let name = change.name.clone().unwrap_or_default();
             self.rows.push(GoodRow { line, sku: sku.clone(), name, changes: Vec::new() });
             if let Some(new) = as_new(change, sku) {
@@ -289,17 +312,32 @@ impl Look {
             }
             return;
         };
-        let category = change.category_id.and_then(|id| categories.iter().find(|category| category.id == id));
         let changes = differences(product, &change, category);
+        // The level counts only if the file says one.
+        let level = change.stock.map(|_| product.stock.to_string());
+        let made_of = changes.iter().cloned().chain([product.updated_at.to_string()]).chain(level);
+        self.note(&sku, if changes.is_empty() { "same" } else { "changed" }, made_of);
         if changes.is_empty() {
             self.same += 1;
             return;
         }
         self.changed += 1;
         self.rows.push(GoodRow { line, sku, name: product.name.clone(), changes });
-        let seen = Seen { updated_at: Some(product.updated_at), ..Seen::default() };
-        let change = ProductChange { sku: None, ..change };
+        // A level that is what it was shall not be written: a sale in between is never undone.
+        let stock = change.stock.filter(|stock| *stock != product.stock);
+        let seen =
+            Seen { version: None, updated_at: Some(product.updated_at), stock: stock.map(|_| product.stock) };
+        let change = ProductChange { sku: None, stock, ..change };
         self.works.push(Work::Change(product.id, Box::new(change), seen));
+    }
+
+    /// Notes what is shown of a row. Lengths keep texts apart.
+    fn note(&mut self, sku: &str, what: &str, more: impl IntoIterator<Item = String>) {
+        let more: Vec<String> = more.into_iter().collect();
+        for text in [sku, what].into_iter().chain(more.iter().map(String::as_str)) {
+            self.shown.update(text.len().to_le_bytes());
+            self.shown.update(text);
+        }
     }
 }
 

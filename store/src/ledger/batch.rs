@@ -260,6 +260,11 @@ impl Books {
                     if !is_as_seen || change.sku.is_some() {
                         return Ok(Err(Refusal::ProductChanged));
                     }
+                    if let Some(shelf) = self.shelves.get(id)
+                        && seen.stock.is_some_and(|stock| stock != shelf.stock)
+                    {
+                        return Ok(Err(Refusal::StockIs(shelf.stock)));
+                    }
                 }
                 _ => return Ok(Err(Refusal::ProductNotFound)),
             }

@@ -542,3 +542,22 @@ async fn whether_a_batch_stands_is_found_out_and_stays_so() {
     assert!(matches!(late, Err(CommitError::Aborted(_))), "a batch that was called lost can never be stored");
     assert_eq!(shop.level(lamp.id).await.0, 2);
 }
+
+#[tokio::test]
+async fn of_works_that_go_together_none_is_done_over_a_level_that_has_moved() {
+    let shop = Shop::open().await;
+    let (lamp, other) = (shop.product(10).await, shop.product(10).await);
+    let set = |product: &Product, stock, was| {
+        let change =
+            ProductChange { stock: Some(stock), price: Some(Money(500)), ..ProductChange::default() };
+        let seen = Seen { stock: Some(was), updated_at: Some(product.updated_at), version: None };
+        Work::Change(product.id, Box::new(change), seen)
+    };
+    let buyer = shop.buyer(lamp.id, 3).await;
+    shop.one(Work::Place(buyer)).await.unwrap();
+    let both = |was| Work::Together(vec![set(&other, 20, 10), set(&lamp, 30, was)]);
+    assert_eq!(shop.one(both(10)).await.unwrap_err(), Refusal::StockIs(7));
+    assert_eq!((shop.level(other.id).await.0, shop.level(lamp.id).await.0), (10, 7));
+    shop.one(both(7)).await.unwrap();
+    assert_eq!((shop.level(other.id).await.0, shop.level(lamp.id).await.0), (20, 30));
+}
