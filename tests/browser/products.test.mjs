@@ -104,6 +104,34 @@ test("several products are changed at once, and one is deleted knowingly", async
     await says(page, "deleted");
 });
 
+test("Enter in a list does none of its actions", async (t) => {
+    const shop = await openShop(t);
+    const cup = await shop.product("Cup", { is_active: false, stock: 4 });
+    const order = await shop.order(await shop.customer("ada"), await shop.product("Walnut lamp"));
+    const page = await shop.loggedIn(t);
+    const sent = [];
+    page.on("request", (request) => request.method() === "POST" && sent.push(request.url()));
+    await page.goto("/admin/products/");
+    await page.getByLabel("Choose Cup").check();
+    await page.getByLabel("Units to move the stock by").fill("5");
+    await page.getByLabel("Units to move the stock by").press("Enter");
+    await page.getByLabel("Choose Cup").press("Enter");
+    await page.goto("/admin/orders/");
+    await page.getByLabel(`Choose order ${order.id}`).check();
+    await page.getByLabel(`Choose order ${order.id}`).press("Enter");
+    await page.goto(`/admin/orders/${order.id}/`);
+    await page.getByRole("button", { name: "Ship", exact: true }).waitFor();
+    assert.deepEqual(sent, []);
+    const token = await shop.adminToken();
+    const { is_active, stock } = await shop.api("GET", `/api/products/${cup.id}/`, { token });
+    assert.deepEqual([is_active, stock], [false, 4]);
+    // The buttons themselves still do what they say.
+    await page.goto("/admin/products/");
+    await page.getByLabel("Choose Cup").check();
+    await press(page, "Activate");
+    await says(page, "1 product activated.");
+});
+
 test("a file with bad rows imports nothing, and says which; without them it is imported", async (t) => {
     const shop = await openShop(t);
     await shop.product("Assam", { category: "Teas", sku: "T-1", price: "5.00" });
