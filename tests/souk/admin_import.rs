@@ -93,10 +93,17 @@ async fn each_bad_row_is_told_by_its_line_and_nothing_is_done() {
         ("name\nx\n", "The column “sku” is missing"),
         ("sku,sku\n1,2\n", "A column is there twice."),
         ("sku,name\n1\n", "Line 2 cannot be read"),
+        ("sku,name\r\n\r\n\r\n1\r\n", "Line 4 cannot be read"),
+        ("sku,name\r1,2\r\r1,2,3\r", "Line 4 cannot be read"),
         ("sku,name\n", "The file has no rows"),
     ] {
         says(&look(&mut browser, csv).await.is(400), message);
     }
+    // The lines are those that an editor shows.
+    let page = look(&mut browser, "sku,price\r\n\n\r\rT-1,1\nT-2,bad\r\n").await.is(400);
+    says(&page, "<td data-label=\"Line\">6</td><td data-label=\"SKU\" class=\"long\">T-2</td>");
+    let bad: String = (0..203).map(|number| format!("S{number},x\n")).collect();
+    says(&look(&mut browser, &format!("sku,price\n{bad}")).await.is(400), "… and 3 more.");
     let many: String = (0..1001).map(|number| format!("S{number},x\n")).collect();
     says(&look(&mut browser, &format!("sku,name\n{many}")).await.is(400), "more than 1000 rows");
     let bytes = Form::new().text("csrf", &browser.csrf(PAGE).await).file("file", b"sku\n\xff\n");
@@ -157,4 +164,42 @@ async fn an_import_undoes_no_sale_and_nothing_that_was_changed_after_the_look() 
     confirm(&mut browser, &again, csv).await.is(303);
     assert_eq!(of(&ceylon).await, ("Ceylon".to_owned(), "6.00".to_owned(), 5));
     shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_quotation_mark_that_is_never_closed_swallows_nothing() {
+    let shop = Shop::start().await;
+    let teas = shop.new_category("Teas").await;
+    shop.product("Assam").category(teas).price("1.00").with("sku", "T-1").create().await;
+    let mut browser = Browser::of_admin(&shop).await;
+    for (csv, line) in [
+        ("sku,price,description\nT-1,5,x\nT-2,6,\"19\"\" rack\nT-3,7,y\n", 3),
+        ("sku,description,price\n\nT-1,\"abc,5\nT-2,x,6\n", 3),
+        ("sku,description\nT-1,\"", 2),
+        ("sku,\"description\nT-1,x\n", 1),
+    ] {
+        let page = look(&mut browser, csv).await.is(400);
+        says(&page, &format!("A quotation mark in the record that begins in line {line} is never closed"));
+    }
+    // Within a cell, or closed, it is one like others.
+    let csv = "sku,description,price\nT-1,19\" rack \"deep\",5\n\n\n";
+    says(&look(&mut browser, csv).await.is(200), "1 changed");
+    says(&look(&mut browser, "sku,description\nT-1,\"a \"\"b\"\"\nc\"").await.is(200), "1 changed");
+}
+
+#[tokio::test]
+async fn what_can_be_looked_at_can_be_imported_however_many_lines_it_has() {
+    let shop = Shop::start().await;
+    shop.new_category("Teas").await;
+    let mut browser = Browser::of_admin(&shop).await;
+    let of_lines = |count: usize| {
+        let description = format!("a{}b", "\n".repeat(9_990));
+        let rows: String = (0..count).map(|row| format!("T-{row},Tea,1,Teas,\"{description}\"\n")).collect();
+        format!("sku,name,price,category,description\n{rows}")
+    };
+    says(&look(&mut browser, &of_lines(80)).await.is(400), "larger than 900 KiB");
+    let csv = of_lines(45);
+    let looked = look(&mut browser, &csv).await.is(200);
+    // As a browser sends it.
+    confirm(&mut browser, &looked, &csv.replace('\n', "\r\n")).await.is(303);
 }

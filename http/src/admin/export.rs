@@ -51,14 +51,21 @@ const USERS: [&str; 11] = [
     "last_login",
 ];
 
-/// Whether a spreadsheet would take this for a formula.
-pub(super) fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+/// A cell that no spreadsheet takes for a formula. One that begins with an apostrophe before what would be one gets
+/// another, so that [`unguarded`] gives it back.
+fn harmless(text: &str) -> String {
+    if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
 }
 
-/// A cell that no spreadsheet takes for a formula.
-fn harmless(text: &str) -> String {
-    if is_formula(text) { format!("'{text}") } else { text.to_owned() }
+/// A cell without the apostrophe that keeps spreadsheets from computing it.
+pub(super) fn unguarded(cell: &str) -> String {
+    let is_guarded = is_formula(cell.trim_start_matches('\''));
+    cell.strip_prefix('\'').filter(|_| is_guarded).unwrap_or(cell).to_owned()
+}
+
+/// Whether a spreadsheet would take this for a formula.
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
 }
 
 /// Rows as bytes of a file.
@@ -218,6 +225,14 @@ pub(super) fn of_users(req: &mut Request, depot: &mut Depot, res: &mut Response)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_guarded_comes_back_as_it_was() {
+        for text in ["=1", "'=1", "''-1", "'tis", "'", "''", "x", "", "-", "'\t"] {
+            assert!(!is_formula(&harmless(text)), "{text}");
+            assert_eq!(unguarded(&harmless(text)), text);
+        }
+    }
 
     #[test]
     fn what_a_spreadsheet_would_compute_is_text_and_what_has_quotes_stays_whole() {

@@ -19,7 +19,7 @@ use souk_store::catalogue;
 use souk_store::ledger::{NewProduct, ProductChange, Seen, Work};
 use souk_store::model::{Category, Product, fold};
 
-use super::export::{PRODUCTS, is_formula};
+use super::export::{PRODUCTS, unguarded};
 use super::form::Form;
 use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
@@ -157,11 +157,11 @@ fn text_of(form: &Form) -> Result<String, String> {
             .map_err(|_| "The file is not UTF-8 text. Save it as “CSV UTF-8”.".to_owned())?,
         None => form.text("text").to_owned(),
     };
-    if text.len() > MOST_BYTES {
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    // A browser sends every line break of a page's text as two signs.
+    if text.len() + text.matches('\n').count() > MOST_BYTES {
         return Err(format!("The file is larger than {} KiB: import it in parts.", MOST_BYTES / 1024));
     }
-    // A browser sends every line break of a page's text as two signs.
-    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     if text.trim().is_empty() {
         return Err("Choose a file with a line of column names and a line for each product.".to_owned());
     }
@@ -182,14 +182,21 @@ impl Row {
 
 /// The rows, or what is wrong with the file as a whole.
 fn rows_of(text: &str) -> Result<Vec<Row>, String> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let told = |error: csv::Error| match error.position() {
-        Some(at) => {
-            format!("Line {} cannot be read: it has more or fewer cells than there are columns.", at.line())
-        }
-        None => "The file cannot be read as CSV.".to_owned(),
+    // A last record that is nobody's: if it is not found as one, it was swallowed by a quotation mark.
+    let whole = format!("{text}\n\"\"");
+    let is_swallowed = |reader: &csv::Reader<&[u8]>| reader.position().byte() >= whole.len() as u64;
+    let unclosed = |line: u64| {
+        format!(
+            "A quotation mark in the record that begins in line {line} is never closed: all after it would be one cell."
+        )
     };
+    let told = |_: csv::Error| "The file cannot be read as CSV.".to_owned();
+    let mut reader =
+        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(whole.as_bytes());
     let names: Vec<String> = reader.headers().map_err(told)?.iter().map(|name| name.to_lowercase()).collect();
+    if is_swallowed(&reader) {
+        return Err(unclosed(1));
+    }
     if let Some(name) = names.iter().find(|name| !PRODUCTS.contains(&name.as_str())) {
         return Err(format!("There is no column “{name}”. The columns are: {}.", COLUMNS.join(", ")));
     }
@@ -200,24 +207,35 @@ fn rows_of(text: &str) -> Result<Vec<Row>, String> {
         return Err("A column is there twice.".to_owned());
     }
     let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(told)?;
+    let mut record = csv::StringRecord::new();
+    while reader.read_record(&mut record).map_err(told)? {
+        let (at, line) = record.position().map_or((0, 0), |position| beginning(&whole, position));
+        if at > text.len() {
+            break;
+        }
+        if is_swallowed(&reader) {
+            return Err(unclosed(line));
+        }
+        if record.len() != names.len() {
+            return Err(format!(
+                "Line {line} cannot be read: it has more or fewer cells than there are columns."
+            ));
+        }
         if rows.len() == MOST_ROWS {
             return Err(format!("The file has more than {MOST_ROWS} rows: import it in parts."));
         }
         let cells = names.iter().cloned().zip(record.iter().map(unguarded));
         let cells = cells.filter(|(name, cell)| !cell.is_empty() && COLUMNS.contains(&name.as_str()));
-        rows.push(Row { line: record.position().map_or(0, csv::Position::line), cells: cells.collect() });
+        rows.push(Row { line, cells: cells.collect() });
     }
     Ok(rows)
 }
 
-/// A cell without the apostrophe that keeps spreadsheets from computing it.
-fn unguarded(cell: &str) -> String {
-    match cell.strip_prefix('\'') {
-        Some(rest) if is_formula(rest) => rest.to_owned(),
-        _ => cell.to_owned(),
-    }
+/// Where a record begins, and in which line: the reader counts the empty lines before it as its own.
+fn beginning(text: &str, position: &csv::Position) -> (usize, u64) {
+    let from = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let empty = text.as_bytes().iter().skip(from).take_while(|byte| **byte == b'\n').count();
+    (from + empty, position.line() + empty as u64)
 }
 
 async fn look_at(api: &Api, text: String) -> Result<Result<Look, String>, ApiError> {
