@@ -443,7 +443,7 @@ async fn show_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, Api
 async fn change_profile(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_user(req, api).await?;
-    let mut fields = extract::form(req, api).await?;
+    let mut fields = extract::form(req, api, &caller).await?;
     let mut change = writable_fields(api, &mut fields, Some(caller.user.id)).await?;
     let mut sent = fields.image("avatar").nullable();
     fields.nested("profile", |profile| {

@@ -243,8 +243,8 @@ pub(crate) async fn read_fields(
 
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
-    require_admin(req, api).await?;
-    let mut fields = extract::form(req, api).await?;
+    let caller = require_admin(req, api).await?;
+    let mut fields = extract::form(req, api, &caller).await?;
     let read = read_fields(&mut fields, api, true).await?;
     let image = api.media.read(&mut fields, "image").await?;
     let category_id = fields.finish_with(read.category_id)?;
@@ -267,9 +267,9 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
 
 async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
-    require_admin(req, api).await?;
+    let caller = require_admin(req, api).await?;
     let present = find(req, api).await?;
-    let mut fields = extract::form(req, api).await?;
+    let mut fields = extract::form(req, api, &caller).await?;
     let complete = req.method() == salvo::http::Method::PUT;
     let change = read_fields(&mut fields, api, complete).await?;
     let image = api.media.read(&mut fields, "image").await?;

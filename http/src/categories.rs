@@ -151,8 +151,8 @@ pub(crate) fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange
 
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
-    require_admin(req, api).await?;
-    let mut fields = extract::form(req, api).await?;
+    let caller = require_admin(req, api).await?;
+    let mut fields = extract::form(req, api, &caller).await?;
     let read = read_fields(&mut fields, true);
     let image = api.media.read(&mut fields, "image").await?;
     fields.finish()?;
@@ -172,10 +172,10 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
 
 async fn update(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
-    require_admin(req, api).await?;
+    let caller = require_admin(req, api).await?;
     let id: CategoryId = extract::id(req, "category")?;
     find(&api.cache.categories(&api.db, true).await?, id)?;
-    let mut fields = extract::form(req, api).await?;
+    let mut fields = extract::form(req, api, &caller).await?;
     let change = read_fields(&mut fields, req.method() == Method::PUT);
     let image = api.media.read(&mut fields, "image").await?;
     fields.finish()?;

@@ -105,10 +105,10 @@ pub(crate) async fn fields(req: &mut Request) -> Result<Fields, ApiError> {
 }
 
 /// The fields of a body where an image may be among them: a form with files, or JSON.
-pub(crate) async fn form(req: &mut Request, api: &Api) -> Result<Fields, ApiError> {
+pub(crate) async fn form(req: &mut Request, api: &Api, caller: &SignedIn) -> Result<Fields, ApiError> {
     let is_form =
         req.headers().get(header::CONTENT_TYPE).is_some_and(|value| form::is_form(value.as_bytes()));
-    if is_form { form::read(req, &api.media).await } else { fields(req).await }
+    if is_form { form::read(req, &api.media, caller.user.id).await } else { fields(req).await }
 }
 
 /// The bytes of a body that must be JSON if there is any; at most 1 MiB.

@@ -1,8 +1,9 @@
 //! Reads `multipart/form-data`: the bodies that may hold an image.
 //!
 //! The body is read as it comes and held in memory, never on disk, with a limit for it all, for each file, for all text
-//! and for the number of parts; it has to arrive within the deadline of every body, and takes its share of the room that
-//! all uploads have together. What breaks a limit is kept no longer; the rest is skipped, or the connection closed.
+//! and for the number of parts; it has to arrive within the deadline of every body. Files take their share of the room that
+//! all uploads have together, so whoever sends one is known before anything is read; text takes none, since it is little.
+//! What breaks a limit is kept no longer; the rest is skipped, or the connection closed.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use futures_util::StreamExt;
 use multra::{Constraints, Field, Multipart, SizeLimit};
 use salvo::Request;
 use salvo::http::{HeaderValue, ReqBody, header};
+use souk_store::model::UserId;
 
 use crate::error::ApiError;
 use crate::extract::{BODY_DEADLINE, MAX_JSON_BODY};
@@ -34,12 +36,16 @@ pub(crate) fn is_form(media_type: &[u8]) -> bool {
 }
 
 /// The fields of a body that is such a form.
-pub(crate) async fn read(req: &mut Request, media: &Media) -> Result<Fields, ApiError> {
-    Ok(Fields::from_form(parts(req, media).await?))
+pub(crate) async fn read(req: &mut Request, media: &Media, by: UserId) -> Result<Fields, ApiError> {
+    Ok(Fields::from_form(parts(req, media, by).await?))
 }
 
 /// All that such a form was sent with, in its order.
-pub(crate) async fn parts(req: &mut Request, media: &Media) -> Result<Vec<(String, Sent)>, ApiError> {
+pub(crate) async fn parts(
+    req: &mut Request,
+    media: &Media,
+    by: UserId,
+) -> Result<Vec<(String, Sent)>, ApiError> {
     use salvo::http::Body as _;
     let media_type = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = multra::parse_boundary(media_type.unwrap_or_default()).map_err(ApiError::not_a_form)?;
@@ -51,7 +57,7 @@ pub(crate) async fn parts(req: &mut Request, media: &Media) -> Result<Vec<(Strin
         let read = if announced > MAX_FORM as u64 {
             Err(ApiError::body_too_large(MAX_FORM))
         } else {
-            read_parts(&mut body, boundary, media).await
+            read_parts(&mut body, boundary, media, by).await
         };
         match read {
             Err(error) if waits || !skip_rest(&mut body, announced).await => {
@@ -85,6 +91,7 @@ async fn read_parts(
     body: &mut ReqBody,
     boundary: String,
     media: &Media,
+    by: UserId,
 ) -> Result<Vec<(String, Sent)>, ApiError> {
     let body = body.filter_map(async |frame| match frame.map(|frame| frame.into_data()) {
         Ok(Ok(data)) => Some(Ok(data)),
@@ -101,11 +108,14 @@ async fn read_parts(
         let is_file = field.file_name().map(|file| !file.is_empty());
         let sent = match is_file {
             Some(_) => {
-                let (bytes, room) = read_part(field, media, MAX_FILE).await?;
-                Sent::File(Upload { bytes, _room: room })
+                let mut room = media.room_of(by);
+                let too_large = || ApiError::file_too_large(MAX_FILE);
+                let bytes = read_part(field, MAX_FILE, too_large, |length| room.grow_to(length)).await?;
+                Sent::File(Upload { bytes, _room: Some(Arc::new(room)) })
             }
             None => {
-                let (bytes, _) = read_part(field, media, text_left.get()).await?;
+                let too_large = || ApiError::body_too_large(MAX_JSON_BODY);
+                let bytes = read_part(field, text_left.get(), too_large, |_| Ok(())).await?;
                 text_left.set(text_left.get() - bytes.len());
                 let text = String::from_utf8(bytes.into())
                     .map_err(|_| ApiError::not_a_form("a text is not UTF-8"))?;
@@ -120,34 +130,23 @@ async fn read_parts(
     Ok(parts)
 }
 
-/// The content of a part, with its share of the room.
+/// The content of a part; `admit` hears how long it is about to become.
 async fn read_part(
     mut field: Field<'_>,
-    media: &Media,
     limit: usize,
-) -> Result<(Bytes, Option<Arc<tokio::sync::OwnedSemaphorePermit>>), ApiError> {
-    let is_file = field.file_name().is_some();
+    too_large: impl Fn() -> ApiError,
+    mut admit: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Bytes, ApiError> {
     let mut bytes = BytesMut::new();
-    let mut room: Option<tokio::sync::OwnedSemaphorePermit> = None;
     while let Some(piece) = field.chunk().await.map_err(refusal)? {
-        if bytes.len() + piece.len() > limit {
-            return Err(if is_file {
-                ApiError::file_too_large(limit)
-            } else {
-                ApiError::body_too_large(MAX_JSON_BODY)
-            });
+        let length = bytes.len() + piece.len();
+        if length > limit {
+            return Err(too_large());
         }
-        let taken = room.as_ref().map_or(0, |room| room.num_permits() * 1024);
-        if bytes.len() + piece.len() > taken {
-            let more = media.room_for(bytes.len() + piece.len() - taken)?;
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
-            }
-        }
+        admit(length)?;
         bytes.extend_from_slice(&piece);
     }
-    Ok((bytes.freeze(), room.map(Arc::new)))
+    Ok(bytes.freeze())
 }
 
 fn refusal(error: multra::Error) -> ApiError {

@@ -3,7 +3,7 @@
 //! A handler takes an image through four steps, each with its own refusal:
 //!
 //! ```text
-//! let mut fields = extract::form(req, api).await?;                  // 413, 415, 400: the body, read with a limit
+//! let mut fields = extract::form(req, api, caller).await?;          // 413, 415, 400: the body, read with a limit
 //! let image = api.media.read(&mut fields, "image").await?;          // a message about the field, or 503: decoded
 //! fields.finish()?;                                                 // 400, every bad field at once
 //! let done = api.media.keep(image, |name| write(name)).await?;      // 503: on disk, then named by the row
@@ -13,11 +13,13 @@
 //! (`souk_store::media`). So a crash or a full disk leaves nothing behind that is not found again: a task removes what nobody
 //! names, soon after a change and every few minutes.
 //!
-//! Memory is bounded: uploads share 64 MiB while they are read and wait. An image may take some hundred megabytes while it
-//! is worked on, so they are decoded on threads of their own, of which each has one at a time.
+//! Memory is bounded: uploads share 64 MiB while they are read and wait, of which nobody has more than a quarter. An image
+//! may take some hundred megabytes while it is worked on, so they are decoded on threads of their own, of which each has
+//! one at a time.
 
 mod files;
 mod picture;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,12 +29,14 @@ use bytes::Bytes;
 use salvo::fs::NamedFile;
 use salvo::http::{HeaderValue, StatusCode, header};
 use salvo::{Depot, Request, Response, Router};
+use souk_store::model::UserId;
 use souk_store::{Db, StoreError, chain, media};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::files::Files;
 use self::picture::{NotAnImage, Picture};
+use self::room::{Room, Share};
 use crate::error::ApiError;
 use crate::extract::api;
 use crate::fields::Fields;
@@ -44,9 +48,6 @@ pub(crate) use self::files::small;
 
 /// The largest file.
 pub(crate) const MAX_FILE: usize = 5 * 1024 * 1024;
-
-/// How many KiB all uploads together may take that are being read or wait to be decoded.
-const ROOM: usize = 64 * 1024;
 
 /// How many wait to be decoded at most.
 pub(crate) const QUEUE: usize = 16;
@@ -81,7 +82,7 @@ pub fn prepare(root: &Path) -> std::io::Result<()> {
 pub(crate) struct Upload {
     pub(crate) bytes: Bytes,
     /// None for bytes that somebody else answers for.
-    pub(crate) _room: Option<Arc<OwnedSemaphorePermit>>,
+    pub(crate) _room: Option<Arc<Share>>,
 }
 
 /// What a body says about an image: nothing, that there shall be none, or a new one.
@@ -93,7 +94,7 @@ pub(crate) struct Media {
     db: Db,
     files: Files,
     decoders: Workers<()>,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     sweep: Arc<Notify>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
     uploads: Outcomes<Decoded>,
@@ -110,8 +111,7 @@ impl Media {
         )]
         let sweeper = Mutex::new(Some(tokio::spawn(sweeping)));
         let decoders = Workers::start("images", decoders);
-        let room = Arc::new(Semaphore::new(ROOM));
-        Self { db, files, decoders, room, sweep, sweeper, uploads }
+        Self { db, files, decoders, room: Arc::default(), sweep, sweeper, uploads }
     }
 
     /// Ends what runs besides the requests.
@@ -124,10 +124,9 @@ impl Media {
         }
     }
 
-    /// A share of the room for so many bytes more; 503 if it is taken.
-    pub(crate) fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        self.room.clone().try_acquire_many_owned(kib).map_err(|_| ApiError::over_capacity())
+    /// A share of the room for a file that this user sends.
+    pub(crate) fn room_of(&self, user: UserId) -> Share {
+        self.room.share(user)
     }
 
     /// The image in this field, decoded. A message about the field if it is none.

@@ -6,9 +6,11 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, Form, Shop, Shopper, jpeg, png};
+use crate::harness::{Answer, Browser, Form, Shop, Shopper, eventually, jpeg, png};
 use crate::media::{files, send};
 
 const NOT_AN_IMAGE: &str =
@@ -223,4 +225,52 @@ async fn a_body_that_is_no_form_as_it_says_is_400() {
     // Where there is no image there is no form.
     send(&ada, Method::POST, "/api/orders/", Form::new().text("notes", "x")).await.is(415);
     assert_eq!(shop.anyone().get(&lamp.path()).await.is(200)["image"], Value::Null);
+}
+
+/// Begins to send a file of five mebibytes, and never ends.
+async fn begin_upload(shop: &Shop, who: &Shopper, method: &str, path: &str) -> TcpStream {
+    let base = shop.url();
+    let host = base.strip_prefix("http://").expect("a plain address");
+    let part = "--x\r\nContent-Disposition: form-data; name=\"avatar\"; filename=\"x\"\r\n\r\n";
+    let file = 5 * MIB - 2_000;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {}\r\n\r\n{part}",
+        who.access,
+        part.len() + file + 1_000
+    );
+    let mut stream = TcpStream::connect(host).await.expect("a connection");
+    stream.write_all(head.as_bytes()).await.expect("the head can be sent");
+    // A server that refuses it need not read it.
+    drop(stream.write_all(&vec![b'a'; file]).await);
+    stream
+}
+
+#[tokio::test]
+async fn nobody_holds_the_room_of_all_uploads() {
+    let shop = Shop::start().await;
+    let (ada, bob) = (shop.register("ada").await, shop.register("bob").await);
+    let mut admin = Browser::of_admin(&shop).await;
+    let picture = jpeg(400, 300, 1);
+    // Without an account there is nothing to upload.
+    let login = Form::new().text("email", "x").file("password", &picture);
+    login.put_into(admin.call(Method::POST, "/admin/login/")).send().await.is(415);
+    let mut held = Vec::new();
+    for _ in 0..14 {
+        held.push(begin_upload(&shop, &ada, "PATCH", "/auth/api/profile/").await);
+    }
+    let large = vec![0; 4 * MIB];
+    eventually("who holds all of a share gets no more of it", async || {
+        avatar(&ada, &large).await.status == 503
+    })
+    .await;
+    avatar(&bob, &picture).await.is(200);
+    // Text takes nothing of it.
+    let form = Form::new().text("first_name", "Ada");
+    send(&ada, Method::PATCH, "/auth/api/profile/", form).await.is(200);
+    let csrf = admin.csrf("/admin/categories/new/").await;
+    let form = Form::new().text("csrf", &csrf).text("name", "Lamps").file("image", &picture);
+    form.put_into(admin.call(Method::POST, "/admin/categories/new/")).send().await.is(303);
+    drop(held);
+    eventually("the room comes back", async || avatar(&ada, &picture).await.status == 200).await;
 }

@@ -6,6 +6,7 @@
 
 use salvo::Request;
 use salvo::http::header;
+use souk_store::model::UserId;
 
 use crate::Api;
 use crate::error::{ApiError, FieldErrors};
@@ -24,29 +25,34 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// Reads the body of a request; without one the form is empty.
-    pub(super) async fn read(req: &mut Request, api: &Api) -> Result<Self, ApiError> {
+    /// Reads the body of a request of somebody who is signed in; without one the form is empty.
+    pub(super) async fn read(req: &mut Request, api: &Api, by: UserId) -> Result<Self, ApiError> {
+        if !form::is_form(media_type(req)) {
+            return Self::read_text(req, MAX_FORM).await;
+        }
+        let mut read = Self::default();
+        for (name, sent) in form::parts(req, &api.media, by).await? {
+            match sent {
+                Sent::Text(text) => read.values.push((name, with_plain_breaks(text))),
+                Sent::File(file) => read.files.push((name, file)),
+                Sent::Json(_) => {}
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads a body that can hold no file, of at most so many bytes.
+    pub(super) async fn read_text(req: &mut Request, limit: usize) -> Result<Self, ApiError> {
         use salvo::http::Body as _;
         if req.body().is_end_stream() {
             return Ok(Self::default());
         }
-        let media_type = req.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-        if form::is_form(media_type) {
-            let mut read = Self::default();
-            for (name, sent) in form::parts(req, &api.media).await? {
-                match sent {
-                    Sent::Text(text) => read.values.push((name, with_plain_breaks(text))),
-                    Sent::File(file) => read.files.push((name, file)),
-                    Sent::Json(_) => {}
-                }
-            }
-            return Ok(read);
-        }
+        let media_type = media_type(req);
         let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
             return Err(ApiError::unsupported_media_type(&String::from_utf8_lossy(media_type)));
         }
-        let body = extract::body(req, MAX_FORM).await?;
+        let body = extract::body(req, limit).await?;
         Ok(Self::parse(&body))
     }
 
@@ -108,6 +114,10 @@ impl Form {
     pub(super) fn without_files(&self) -> Self {
         Self { values: self.values.clone(), files: Vec::new() }
     }
+}
+
+fn media_type(req: &Request) -> &[u8] {
+    req.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes())
 }
 
 /// Text as it was before the browser made two signs of every line break in it: what nobody touched must not differ.

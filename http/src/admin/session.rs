@@ -28,6 +28,8 @@ use crate::notifications::is_of_this_host;
 use crate::route::route;
 
 const LOGIN: &str = "/admin/login/";
+/// The largest login form: anybody may send one.
+const MAX_LOGIN: usize = 16 * 1024;
 const WRONG_CREDENTIALS: &str = "Email and password do not match an active admin account.";
 const OUTDATED_FORM: &str = "This form was out of date, or your browser keeps no cookies. Please try again.";
 
@@ -114,7 +116,7 @@ impl Guard {
             }
         }
         if !is_safe {
-            let form = Form::read(req, &api).await?;
+            let form = Form::read(req, &api, login.user.id).await?;
             if !token.made(form.text("csrf")) {
                 return Err(ApiError::new(StatusCode::FORBIDDEN, OUTDATED_FORM));
             }
@@ -219,7 +221,7 @@ async fn log_in(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Res
     if !comes_from_here(req) {
         return Err(ApiError::forbidden());
     }
-    let form = Form::read(req, api).await?;
+    let form = Form::read_text(req, MAX_LOGIN).await?;
     let next = local(form.text("next")).to_owned();
     let refused = |req: &Request, res: &mut Response, status, errors| {
         // The password is typed again.
