@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
+use souk_actors::SocketLimits;
+use souk_http::proxies::Network;
+use souk_http::tls::{BadTls, Tls, TlsFile};
 use souk_http::tokens::Tokens;
 
 use crate::secret_key;
@@ -54,6 +57,16 @@ pub struct BadSetting {
 impl BadSetting {
     pub(crate) fn new(setting: impl Into<String>, reason: impl fmt::Display) -> Self {
         Self { setting: setting.into(), reason: reason.to_string() }
+    }
+}
+
+impl From<BadTls> for BadSetting {
+    fn from(bad: BadTls) -> Self {
+        let setting = match bad.file {
+            TlsFile::Certificate => "TLS_CERT",
+            TlsFile::Key => "TLS_KEY",
+        };
+        Self::new(setting, bad)
     }
 }
 
@@ -177,27 +190,46 @@ struct Settings {
     #[arg(long = "CORS_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = origin, help_heading = "Security")]
     cors_allowed_origins: Vec<String>,
 
-    /// How many requests a minute one client address may make; without it, as many as it likes. Failed logins are
-    /// always limited.
-    #[arg(long = "RATE_LIMIT", value_parser = requests, help_heading = "Security")]
-    rate_limit: Option<NonZeroU32>,
-
     /// `redis://USER:PASSWORD@HOST:PORT/NUMBER`, of which only the host is needed: where several nodes meet (Redis 6.2
     /// or later, or Valkey). Without it there must be one node only.
     #[arg(long = "REDIS_URL", value_parser = redis_url, help_heading = "Several nodes")]
     redis_url: Option<String>,
 
-    /// Certificate for serving HTTPS directly.
-    #[arg(long = "TLS_CERT", value_parser = not_served, help_heading = NOT_SERVED)]
-    tls_cert: Option<String>,
+    /// PEM file of the certificate and those above it: serves HTTPS and WSS, and nothing else, on the same port. SIGHUP
+    /// reads both files again.
+    #[arg(long = "TLS_CERT", help_heading = "Network")]
+    tls_cert: Option<PathBuf>,
 
-    /// Its private key.
-    #[arg(long = "TLS_KEY", value_parser = not_served, help_heading = NOT_SERVED)]
-    tls_key: Option<String>,
+    /// PEM file of its private key.
+    #[arg(long = "TLS_KEY", help_heading = "Network")]
+    tls_key: Option<PathBuf>,
+
+    /// Addresses and networks of the proxies before the shop, as in `127.0.0.1,10.0.0.0/8`, whose X-Forwarded-For,
+    /// -Proto and -Host are believed. They must write all three. Left out: nobody is believed.
+    #[arg(long = "TRUSTED_PROXIES", value_delimiter = ',', help_heading = "Network")]
+    trusted_proxies: Vec<Network>,
+
+    /// How many requests a minute one client address may make; without it, as many as it likes. Failed logins are
+    /// always limited.
+    #[arg(long = "RATE_LIMIT", value_parser = requests, help_heading = "Limits")]
+    rate_limit: Option<NonZeroU32>,
+
+    /// How many connections there may be, WebSockets included; fewer if the system allows fewer open files.
+    #[arg(long = "MAX_CONNECTIONS", default_value = "16000", value_parser = amount, help_heading = "Limits")]
+    max_connections: usize,
+
+    /// How many requests are worked on at one time; more are answered 503 at once.
+    #[arg(long = "MAX_REQUESTS", default_value = "512", value_parser = amount, help_heading = "Limits")]
+    max_requests: usize,
+
+    /// How many WebSockets there may be in all.
+    #[arg(long = "MAX_SOCKETS", default_value = "12000", value_parser = amount, help_heading = "Limits")]
+    max_sockets: usize,
+
+    /// How many WebSockets there may be on one user's events.
+    #[arg(long = "MAX_SOCKETS_PER_USER", default_value = "20", value_parser = amount, help_heading = "Limits")]
+    max_sockets_per_user: usize,
 }
-
-/// The group of settings whose features are not built; a value that is given ends the start.
-const NOT_SERVED: &str = "Not served by this build yet, so to be left out";
 
 /// The settings whose values no message quotes.
 const SECRETS: [&str; 4] = ["SECRET_KEY", "DATABASE_URL", "DB_PASSWORD", "REDIS_URL"];
@@ -278,8 +310,9 @@ fn requests(text: &str) -> Result<NonZeroU32, &'static str> {
     text.parse().map_err(|_| "must be a whole number of requests a minute, from 1")
 }
 
-fn not_served(_: &str) -> Result<String, &'static str> {
-    Err("this build does not serve it yet; leave it out")
+fn amount(text: &str) -> Result<usize, &'static str> {
+    let number = whole_number(text, 1_000_000).and_then(|number| usize::try_from(number).ok());
+    number.ok_or("must be a whole number from 1 to 1000000")
 }
 
 /// Everything that an operator decided, checked. `Debug` shows no secret.
@@ -305,8 +338,17 @@ pub struct Config {
     pub cors_allowed_origins: Vec<String>,
     /// Requests a minute for one client address.
     pub rate_limit: Option<NonZeroU32>,
+    /// Whose `X-Forwarded-` headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// How many connections there may be.
+    pub max_connections: usize,
+    /// How many requests are worked on at one time.
+    pub max_requests: usize,
+    /// How many WebSockets there may be.
+    pub socket_limits: SocketLimits,
     /// Where uploaded images are kept.
     pub media_root: PathBuf,
+    tls_files: Option<[PathBuf; 2]>,
     given_secret_key: Option<Secret>,
     debug_given: bool,
 }
@@ -331,6 +373,12 @@ impl Config {
             settings.postgres_url()?
         };
         let embedded = souk_store::db::sqlite_path(&database_url).is_some();
+        let tls_files = match (settings.tls_cert, settings.tls_key) {
+            (Some(certificate), Some(key)) => Some([certificate, key]),
+            (None, None) => None,
+            (Some(_), None) => return Err(BadSetting::new("TLS_KEY", "required with TLS_CERT")),
+            (None, Some(_)) => return Err(BadSetting::new("TLS_CERT", "required with TLS_KEY")),
+        };
         Ok(Self {
             host: settings.host,
             port: settings.port,
@@ -342,6 +390,14 @@ impl Config {
             refresh_token_days: settings.refresh_token_days,
             cors_allowed_origins: settings.cors_allowed_origins,
             rate_limit: settings.rate_limit,
+            trusted_proxies: settings.trusted_proxies,
+            max_connections: settings.max_connections,
+            max_requests: settings.max_requests,
+            socket_limits: SocketLimits {
+                total: settings.max_sockets,
+                per_user: settings.max_sockets_per_user,
+            },
+            tls_files,
             media_root: settings.media_root,
             given_secret_key: settings.secret_key.map(Secret),
             debug_given: settings.debug.is_some(),
@@ -355,6 +411,15 @@ impl Config {
     pub fn tokens(&self) -> Result<Tokens, BadSetting> {
         let key = self.secret_key()?;
         Ok(Tokens::new(key.reveal().as_bytes(), self.access_token_life(), self.refresh_token_life()))
+    }
+
+    /// The certificate and its key, read now; none without the settings.
+    ///
+    /// # Errors
+    /// If a file is not there or no good.
+    pub fn tls(&self) -> Result<Option<Tls>, BadSetting> {
+        let Some([certificate, key]) = &self.tls_files else { return Ok(None) };
+        Tls::load(certificate, key).map(Some).map_err(BadSetting::from)
     }
 
     /// How long an access token lives.

@@ -1,6 +1,7 @@
 //! Souk's frame: the settings, and the one place that knows the order of start and stop.
 
 pub mod config;
+mod descriptors;
 mod secret_key;
 
 use std::net::SocketAddr;
@@ -8,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use souk_actors::{SocketLimits, Tree};
-use souk_http::{Api, Server, Settings};
+use souk_actors::Tree;
+use souk_http::tls::Tls;
+use souk_http::{Api, Server, ServerLimits, Settings};
 use souk_store::redis::RedisError;
 use souk_store::{Cache, Db, Redis, identity};
 use tokio::net::TcpListener;
@@ -70,6 +72,7 @@ pub struct App {
     address: SocketAddr,
     api: Arc<Api>,
     server: Server,
+    tls: Option<Tls>,
     tree: Tree,
     db: Db,
 }
@@ -82,22 +85,27 @@ impl App {
     pub async fn start(config: &Config, listener: TcpListener) -> anyhow::Result<Self> {
         let address = listener.local_addr().context("the listener is not bound")?;
         let secret_key = config.secret_key()?;
+        let tls = config.tls()?;
+        let connections = descriptors::connections(config.max_connections, config.max_requests);
         media_root(config)?;
         let db = Db::connect(config.database_url.reveal()).await.context("cannot open the database")?;
         db.migrate().await?;
         let cache = Cache::over(CACHE_BYTES, redis(config, &db).await?);
-        let tree = Tree::start(&db, &cache, SocketLimits::default()).await?;
+        let tree = Tree::start(&db, &cache, config.socket_limits).await?;
         let settings = Settings {
             secret_key: secret_key.reveal().as_bytes().to_vec(),
             access_token_life: config.access_token_life(),
             refresh_token_life: config.refresh_token_life(),
             cors_allowed_origins: config.cors_allowed_origins.clone(),
             rate_limit: config.rate_limit,
+            trusted_proxies: config.trusted_proxies.clone(),
+            max_requests: config.max_requests,
             media_root: config.media_root.clone(),
         };
         let api = Arc::new(Api::new(db.clone(), cache, tree.handles().clone(), settings));
-        let server = Server::start(listener, souk_http::service(&api))?;
-        Ok(Self { address, api, server, tree, db })
+        let limits = ServerLimits { connections };
+        let server = Server::start(listener, souk_http::service(&api), tls.clone(), limits);
+        Ok(Self { address, api, server, tls, tree, db })
     }
 
     /// Where it listens; the port is the one that was picked, if that was left open.
@@ -106,13 +114,19 @@ impl App {
         self.address
     }
 
+    /// The certificate and its key, if it speaks TLS: they can be read again.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     /// Closes the shop: not ready any more, no new connections, requests under way finish, actors do what is queued
     /// and say goodbye to the sockets, the database is closed.
     ///
     /// # Errors
     /// If that takes longer than 10 seconds. What was answered is on disk all the same.
     pub async fn shutdown(self) -> anyhow::Result<()> {
-        let Self { address: _, api, server, tree, db } = self;
+        let Self { address: _, api, server, tls: _, tree, db } = self;
         let way_down = async {
             api.begin_closing();
             server.stop(REQUESTS_GRACE).await;

@@ -14,6 +14,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use souk::App;
 use souk::config::{BadSetting, Config, Environment, settings_help};
+use souk_http::tls::Tls;
 use souk_store::{Db, identity};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -49,7 +50,17 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command.unwrap_or(Command::Serve { demo: false })) {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "souk: cannot start threads: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command.unwrap_or(Command::Serve { demo: false })));
+    // Whatever is still computed is waited for by nobody: the orderly ends have waited for theirs.
+    runtime.shutdown_background();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             drop(writeln!(std::io::stderr(), "souk: {}", in_one_line(&error)));
@@ -70,7 +81,6 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-#[tokio::main]
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let environment = Environment::read()?;
     let config = Config::read(&environment)?;
@@ -90,15 +100,37 @@ async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
     let listener = souk::bind(config).await?;
     // Also before `--demo` fills a database that a missing key would not let open.
     config.secret_key()?;
-    if demo {
-        demo::furnish(config).await?;
-    }
-    let app = App::start(config, listener).await?;
-    tracing::info!("listening on http://{}", app.addr());
+    config.tls()?;
+    let opening = async {
+        if demo {
+            demo::furnish(config).await?;
+        }
+        App::start(config, listener).await
+    };
+    let app = tokio::select! {
+        app = opening => app?,
+        () = stop.next() => {
+            tracing::info!("stopped before the shop was open");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let scheme = if app.tls().is_some() { "https" } else { "http" };
+    tracing::info!("listening on {scheme}://{}", app.addr());
     if config.debug {
-        show_links(app.addr())?;
+        show_links(scheme, app.addr())?;
     }
-    stop.next().await;
+    match app.tls() {
+        None => stop.next().await,
+        Some(tls) => {
+            let mut hangups = listen(SignalKind::hangup())?;
+            loop {
+                tokio::select! {
+                    () = stop.next() => break,
+                    _ = hangups.recv() => reload(tls),
+                }
+            }
+        }
+    }
     tracing::info!("stopping; once more to stop at once");
     tokio::select! {
         outcome = app.shutdown() => outcome?,
@@ -108,11 +140,20 @@ async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// SIGHUP: a new certificate, for the connections to come.
+fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => tracing::info!("the certificate was read again"),
+        Err(bad) => tracing::error!("the certificate stays as it was: {}", BadSetting::from(bad)),
+    }
+}
+
 /// For people, beside the log.
-fn show_links(address: SocketAddr) -> std::io::Result<()> {
+fn show_links(scheme: &str, address: SocketAddr) -> std::io::Result<()> {
+    let sockets = if scheme == "https" { "wss" } else { "ws" };
     let links = format!(
-        "\n  What this is      http://{address}/\n  API documents     http://{address}/api/docs/\n  Administration    http://{address}/admin/\n  \
-         Notifications     ws://{address}/ws/notifications/{{user_id}}/\n  To stop           Ctrl-C\n\n"
+        "\n  What this is      {scheme}://{address}/\n  API documents     {scheme}://{address}/api/docs/\n  Administration    {scheme}://{address}/admin/\n  \
+         Notifications     {sockets}://{address}/ws/notifications/{{user_id}}/\n  To stop           Ctrl-C\n\n"
     );
     std::io::stdout().write_all(links.as_bytes())
 }
@@ -125,7 +166,6 @@ struct StopSignals {
 
 impl StopSignals {
     fn install() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
@@ -135,6 +175,10 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("cannot listen for signals")
 }
 
 fn print_openapi() -> anyhow::Result<ExitCode> {

@@ -48,7 +48,7 @@ const READERS: usize = 4;
 const JOIN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How many sockets there may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketLimits {
     /// In all.
     pub total: usize,
@@ -58,7 +58,7 @@ pub struct SocketLimits {
 
 impl Default for SocketLimits {
     fn default() -> Self {
-        Self { total: 20_000, per_user: 20 }
+        Self { total: 12_000, per_user: 20 }
     }
 }
 

@@ -63,6 +63,11 @@ impl ApiError {
         self
     }
 
+    /// The connection is not used for another request.
+    pub(crate) fn and_close(self) -> Self {
+        self.header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
     fn retry_after(self, seconds: u64) -> Self {
         self.header(header::RETRY_AFTER, seconds.into())
     }
@@ -161,6 +166,11 @@ impl ApiError {
     /// 413: the body is larger than this path takes.
     pub(crate) fn body_too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("The request body is larger than {limit} bytes."))
+    }
+
+    /// 414.
+    pub(crate) fn target_too_long(limit: usize) -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, format!("The URL is longer than {limit} bytes."))
     }
 
     /// 413: an uploaded file is larger than any may be.

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use salvo::http::{HeaderValue, ParseError, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use salvo::http::{ReqBody, header};
 use salvo::{Depot, Request};
 use souk_store::chain;
 use souk_store::model::{NotAnId, Timestamp, User};
@@ -18,12 +19,13 @@ use crate::Api;
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::form;
+use crate::gate::Place;
 use crate::tokens::Access;
 
 /// The largest body of a request in JSON.
 pub(crate) const MAX_JSON_BODY: usize = 1024 * 1024;
 
-/// How long the whole body may take to arrive; the connection's own time-outs only see gaps.
+/// How long the whole body may take to arrive.
 pub(crate) const BODY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The state that the service was made with.
@@ -135,23 +137,45 @@ pub(crate) async fn body(req: &mut Request, limit: usize) -> Result<Bytes, ApiEr
     if req.body().size_hint().lower() > limit as u64 {
         return Err(ApiError::body_too_large(limit));
     }
-    match tokio::time::timeout(BODY_DEADLINE, req.payload_with_max_size(limit)).await {
-        Ok(Ok(body)) => Ok(body.clone()),
-        Ok(Err(ParseError::PayloadTooLarge)) => {
-            // What is left of it will not be read, so the connection cannot serve another request.
-            Err(ApiError::body_too_large(limit).header(header::CONNECTION, HeaderValue::from_static("close")))
+    let place = req.extensions().get::<Place>().cloned();
+    let mut body = req.take_body();
+    let arriving = async {
+        let arriving = collect(&mut body, limit, place.as_ref());
+        tokio::time::timeout(BODY_DEADLINE, arriving).await.unwrap_or_else(|_| Err(ApiError::body_too_slow()))
+    };
+    let arrived = match &place {
+        Some(place) => place.wait_outside(arriving).await,
+        None => arriving.await,
+    };
+    // What is left of it will not be read, so the connection cannot serve another request.
+    arrived.map_err(|error| if body.is_end_stream() { error } else { error.and_close() })
+}
+
+async fn collect(body: &mut ReqBody, limit: usize, place: Option<&Place>) -> Result<Bytes, ApiError> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.next().await {
+        let piece = match frame.map(|frame| frame.into_data()) {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(_trailers)) => continue,
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "a request body could not be read");
+                return Err(ApiError::bad_request("The request body could not be read."));
+            }
+        };
+        if bytes.len() + piece.len() > limit {
+            return Err(ApiError::body_too_large(limit));
         }
-        Ok(Err(error)) => {
-            tracing::debug!(error = chain(&error), "a request body could not be read");
-            Err(ApiError::new(StatusCode::BAD_REQUEST, "The request body could not be read."))
+        if let Some(place) = place {
+            place.room_for(bytes.len() + piece.len())?;
         }
-        Err(_) => Err(ApiError::body_too_slow()),
+        bytes.extend_from_slice(&piece);
     }
+    Ok(bytes.freeze())
 }
 
 /// Scheme and host as the client named them, for absolute URLs: `http://shop.example:8000`.
 ///
-/// The scheme is the listener's: what a proxy says about it is not trusted.
+/// Behind a proxy that the operator trusts, it is what that proxy says ([`proxies`](crate::proxies)).
 pub(crate) fn base_url(req: &Request) -> String {
     let host = req.uri().authority().map_or("localhost", |authority| authority.as_str());
     format!("{}://{host}", req.scheme())
@@ -162,7 +186,7 @@ pub(crate) fn media_url(base: &str, path: Option<&str>) -> Option<String> {
     path.map(|path| format!("{base}/media/{path}"))
 }
 
-/// The client's address.
+/// The client's address; behind proxies that the operator trusts, what those say.
 pub(crate) fn client_address(req: &Request) -> Option<IpAddr> {
     req.remote_addr().ip()
 }

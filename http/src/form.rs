@@ -18,6 +18,7 @@ use souk_store::model::UserId;
 use crate::error::ApiError;
 use crate::extract::{BODY_DEADLINE, MAX_JSON_BODY};
 use crate::fields::{Fields, Sent};
+use crate::gate::Place;
 use crate::media::{MAX_FILE, Media, Upload};
 
 /// The largest body: one file with as much text around it as JSON may have.
@@ -52,6 +53,7 @@ pub(crate) async fn parts(
     // A client that waits to be told to go on can be told no before it sends anything.
     let waits = req.headers().contains_key(header::EXPECT);
     let announced = req.body().size_hint().lower();
+    let place = req.extensions().get::<Place>().cloned();
     let mut body = req.take_body();
     let read = async {
         let read = if announced > MAX_FORM as u64 {
@@ -67,7 +69,13 @@ pub(crate) async fn parts(
             read => read,
         }
     };
-    tokio::time::timeout(BODY_DEADLINE, read).await.unwrap_or_else(|_| Err(ApiError::body_too_slow()))
+    let read = async {
+        tokio::time::timeout(BODY_DEADLINE, read).await.unwrap_or_else(|_| Err(ApiError::body_too_slow()))
+    };
+    match place {
+        Some(place) => place.wait_outside(read).await,
+        None => read.await,
+    }
 }
 
 /// Reads what is left of a body that was refused, and forgets it: most clients hear an answer only after they have sent

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use salvo::compression::{Compression, CompressionLevel};
 use salvo::cors::{Any, Cors, CorsHandler};
+use salvo::http::uri::Scheme;
 use salvo::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use salvo::routing::{FilterInfo, FlowCtrl, filters};
 use salvo::{Depot, Handler, Request, Response, Router, async_trait};
@@ -19,10 +20,16 @@ use tracing::Instrument;
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::client_address;
+use crate::gate::{Gate, Place};
+use crate::proxies;
 use crate::rate_limit::RateLimit;
+use crate::server::OneTooMany;
 
 /// How long a request may take altogether; an actor's own deadlines are shorter.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The longest path with its query.
+const LONGEST_TARGET: usize = 8 * 1024;
 
 /// Smaller bodies gain nothing by compression.
 pub(crate) const LEAST_COMPRESSED: usize = 1024;
@@ -30,25 +37,51 @@ pub(crate) const LEAST_COMPRESSED: usize = 1024;
 /// Bodies up to this length are skipped when nobody reads them.
 const LONGEST_SKIPPED: u64 = 64 * 1024;
 
+/// Browsers that came here by HTTPS come so for a year.
+const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// For what says nothing stricter of itself.
+const NEVER_FRAMED: HeaderValue = HeaderValue::from_static("frame-ancestors 'none'");
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost hoop.
 pub(crate) struct Front {
     api: Arc<Api>,
+    gate: Gate,
     rate_limit: Option<RateLimit>,
 }
 
 impl Front {
     pub(crate) fn new(api: Arc<Api>) -> Self {
         let rate_limit = api.settings.rate_limit.map(RateLimit::per_minute);
-        Self { api, rate_limit }
+        Self { gate: Gate::new(api.settings.max_requests), api, rate_limit }
     }
 
-    /// Whole seconds after which this client is heard again, if it asked too often. Probes are always heard.
+    /// The request's place among those that are worked on, or why it gets none. Nothing was done for it by then; probes
+    /// are heard when nobody else is.
+    fn admit(&self, req: &mut Request) -> Result<Place, ApiError> {
+        proxies::see_through(req, &self.api.settings.trusted_proxies)?;
+        let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        if target > LONGEST_TARGET {
+            return Err(ApiError::target_too_long(LONGEST_TARGET));
+        }
+        let is_probe = matches!(req.uri().path().trim_end_matches('/'), "/healthz" | "/readyz" | "/metrics");
+        if !is_probe {
+            if req.extensions().get::<OneTooMany>().is_some() {
+                return Err(ApiError::over_capacity().and_close());
+            }
+            if let Some(wait) = self.over_the_limit(req) {
+                return Err(ApiError::throttled(wait));
+            }
+        }
+        let place = self.gate.enter(is_probe).ok_or_else(ApiError::over_capacity)?;
+        req.extensions_mut().insert(place.clone());
+        Ok(place)
+    }
+
+    /// Whole seconds after which this client is heard again, if it asked too often.
     fn over_the_limit(&self, req: &Request) -> Option<u64> {
-        let limit = self.rate_limit.as_ref()?;
-        let probe = matches!(req.uri().path().trim_end_matches('/'), "/healthz" | "/readyz" | "/metrics");
-        let wait = if probe { None } else { limit.check(client_address(req)?).err() };
+        let wait = self.rate_limit.as_ref()?.check(client_address(req)?).err();
         wait.map(|wait| wait.as_secs() + 1)
     }
 }
@@ -67,10 +100,13 @@ impl Handler for Front {
             url.path = req.uri().path(),
         );
         async {
-            if let Some(wait) = self.over_the_limit(req) {
-                ApiError::throttled(wait).render(req, res);
-                return;
-            }
+            let place = match self.admit(req) {
+                Ok(place) => place,
+                Err(error) => {
+                    error.render(req, res);
+                    return;
+                }
+            };
             let work = AssertUnwindSafe(ctrl.call_next(req, depot, res)).catch_unwind();
             match tokio::time::timeout(DEADLINE, work).await {
                 Ok(Ok(_)) => {}
@@ -83,6 +119,7 @@ impl Handler for Front {
                     ApiError::deadline_passed().render(req, res);
                 }
             }
+            place.leave();
             tracing::debug!(http.status = res.status_code.map(|status| status.as_u16()), "answered");
         }
         .instrument(span)
@@ -128,6 +165,10 @@ fn finish(req: &Request, res: &mut Response, request_id: HeaderValue) {
     headers.insert(X_REQUEST_ID, request_id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    if *req.scheme() == Scheme::HTTPS {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY);
+    }
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(NEVER_FRAMED);
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
 }
 

@@ -29,7 +29,7 @@ mod error;
 mod extract;
 mod fields;
 mod form;
-
+mod gate;
 mod hoops;
 pub mod media;
 mod metrics;
@@ -39,6 +39,7 @@ mod ops;
 mod orders;
 mod page;
 pub mod passwords;
+pub mod proxies;
 mod query;
 mod rate_limit;
 mod rendered;
@@ -48,6 +49,7 @@ mod server;
 #[cfg(test)]
 mod testing;
 mod throttle;
+pub mod tls;
 pub mod tokens;
 mod workers;
 
@@ -64,11 +66,12 @@ use souk_store::Db;
 use souk_store::cache::Cache;
 
 pub use crate::docs::openapi;
-pub use crate::server::Server;
+pub use crate::server::{Server, ServerLimits};
 
 use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
+use crate::proxies::Network;
 use crate::rendered::Answers;
 use crate::throttle::LoginThrottle;
 use crate::tokens::{Tickets, Tokens};
@@ -87,6 +90,10 @@ pub struct Settings {
     pub cors_allowed_origins: Vec<String>,
     /// Requests a minute for one client address.
     pub rate_limit: Option<NonZeroU32>,
+    /// Whose `X-Forwarded-` headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// How many requests are worked on at one time.
+    pub max_requests: usize,
     /// Where uploaded images are kept.
     pub media_root: PathBuf,
 }

@@ -44,6 +44,8 @@ impl TestShop {
             refresh_token_life: Duration::from_hours(24),
             cors_allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
             rate_limit: None,
+            trusted_proxies: Vec::new(),
+            max_requests: 100,
             media_root: folder.path().join("media"),
         };
         let api = Arc::new(Api::new(database.db.clone(), cache, tree.handles().clone(), settings));

@@ -19,7 +19,7 @@ use salvo::routing::FlowCtrl;
 use salvo::{Depot, Handler, Request, Response, Router, async_trait};
 use souk_actors::{SocketLimits, Tree};
 use souk_http::tokens::Tokens;
-use souk_http::{Api, Server, Settings};
+use souk_http::{Api, Server, ServerLimits, Settings};
 use souk_store::model::{Timestamp, UserId};
 use souk_store::{Cache, Db};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -57,6 +57,8 @@ pub(crate) async fn serve(options: &Options) -> anyhow::Result<()> {
         refresh_token_life: TOKEN_LIFE,
         cors_allowed_origins: Vec::new(),
         rate_limit: None,
+        trusted_proxies: Vec::new(),
+        max_requests: 512,
         // Nobody uploads here.
         media_root: std::env::temp_dir().join("souk-loadtest-media"),
     };
@@ -69,7 +71,7 @@ pub(crate) async fn serve(options: &Options) -> anyhow::Result<()> {
     service.router = Arc::new(Router::new().push(route).push(souk).push(by_hand));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
-    let server = Server::start(listener, service)?;
+    let server = Server::start(listener, service, None, ServerLimits { connections: 16_000 });
     tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     api.begin_closing();
     server.stop(Duration::from_secs(1)).await;

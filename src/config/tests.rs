@@ -54,6 +54,12 @@ fn a_bad_value_is_refused_by_the_name_of_its_setting() {
         ("REFRESH_TOKEN_DAYS", "-7"),
         ("RATE_LIMIT", "0"),
         ("RATE_LIMIT", "many"),
+        ("TRUSTED_PROXIES", "proxy.internal"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_REQUESTS", "-5"),
+        ("MAX_SOCKETS", "1000001"),
+        ("MAX_SOCKETS_PER_USER", "some"),
         ("CORS_ALLOWED_ORIGINS", "*"),
         ("CORS_ALLOWED_ORIGINS", "https://a.example,shop.example"),
         ("CORS_ALLOWED_ORIGINS", "https://a.example/path"),
@@ -65,11 +71,20 @@ fn a_bad_value_is_refused_by_the_name_of_its_setting() {
 }
 
 #[test]
-fn a_setting_of_a_feature_that_is_not_built_is_not_silently_accepted() {
-    for name in ["TLS_CERT", "TLS_KEY"] {
-        let line = refusal(&[(name, "anything")]);
-        assert!(line.contains(name) && line.contains("does not serve it yet"), "{line}");
-    }
+fn a_certificate_and_its_key_are_given_both_or_neither() {
+    assert_eq!(refusal(&[("TLS_CERT", "cert.pem")]), "TLS_KEY: required with TLS_CERT");
+    assert_eq!(refusal(&[("TLS_KEY", "key.pem")]), "TLS_CERT: required with TLS_KEY");
+    let config = read(&[("TLS_CERT", "/nowhere/cert.pem"), ("TLS_KEY", "/nowhere/key.pem")]).unwrap();
+    let line = config.tls().unwrap_err().to_string();
+    assert!(line.starts_with("TLS_CERT: /nowhere/cert.pem: cannot be read: "), "{line}");
+    assert!(read(&[]).unwrap().tls().unwrap().is_none());
+}
+
+#[test]
+fn proxies_are_addresses_and_networks() {
+    let config = read(&[("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8,fd00::/8")]).unwrap();
+    assert_eq!(config.trusted_proxies.len(), 3);
+    assert!(read(&[]).unwrap().trusted_proxies.is_empty());
 }
 
 #[test]

@@ -242,7 +242,9 @@ where
 {
     match timeout(SEND_WITHIN, stream.send(message)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Close::Lost),
+        Ok(Err(_)) => Err(Close::Lost),
+        // Events wait in the database, too, where nobody counts them.
+        Err(_) => Err(Ended::TooSlow.into()),
     }
 }
 

@@ -23,7 +23,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::socket::Visit;
 use crate::tokens::Access;
-use crate::{Api, Server, Settings, service};
+use crate::{Api, Server, ServerLimits, Settings, service};
 
 /// A shop with nothing in it, and its actors.
 struct House {
@@ -47,6 +47,8 @@ impl House {
             refresh_token_life: Duration::from_hours(1),
             cors_allowed_origins: vec!["https://friend.example".to_owned()],
             rate_limit: None,
+            trusted_proxies: Vec::new(),
+            max_requests: 100,
             // Nobody uploads here.
             media_root: "nowhere".into(),
         };
@@ -321,7 +323,7 @@ impl Street {
         let house = House::with(limits).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let server = Server::start(listener, service(&house.api)).unwrap();
+        let server = Server::start(listener, service(&house.api), None, ServerLimits { connections: 100 });
         Self { house, server, address }
     }
 

@@ -117,14 +117,29 @@ impl Server {
         self.child.kill().await.expect("the server can be killed");
     }
 
-    /// SIGTERM, and how the server ended.
-    pub(super) async fn terminate(mut self) -> (ExitStatus, String) {
+    /// How many files and connections the server has open.
+    pub(super) fn open_files(&self) -> usize {
+        let id = self.child.id().expect("a server that runs");
+        std::fs::read_dir(format!("/proc/{id}/fd")).expect("a process on Linux").count()
+    }
+
+    pub(super) async fn signal(&self, name: &str) {
         let process = self.child.id().expect("a server that still runs");
         // `kill` is the shell's own, so that no crate is needed for one signal.
-        let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {process}")).status().await;
-        assert!(status.expect("a shell").success(), "the server was not there to be stopped");
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {process}")).status().await;
+        assert!(status.expect("a shell").success(), "the server was not there for a signal");
+    }
+
+    /// SIGTERM, and how the server ended.
+    pub(super) async fn terminate(self) -> (ExitStatus, String) {
+        self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// How the server ended, once it has.
+    pub(super) async fn ended(mut self) -> (ExitStatus, String) {
         let Ok(ended) = timeout(DEADLINE, self.child.wait()).await else {
-            panic!("the server did not stop within {DEADLINE:?} of a SIGTERM:\n{}", self.log());
+            panic!("the server did not stop within {DEADLINE:?}:\n{}", self.log());
         };
         while self.readers.join_next().await.is_some() {}
         (ended.expect("a child to wait for"), self.log())
@@ -152,10 +167,10 @@ async fn collect(stream: impl AsyncRead + Unpin, log: watch::Sender<String>) {
     }
 }
 
-/// Finds `http://127.0.0.1:<port>` in the line that says `listening`.
+/// Finds `http://127.0.0.1:<port>`, or the same with `https`, in the line that says `listening`.
 fn address_in(log: &str) -> Option<String> {
-    const START: &str = "http://127.0.0.1:";
-    let line = log.lines().find(|line| line.contains("listening") && line.contains(START))?;
-    let port: String = line.split(START).nth(1)?.chars().take_while(char::is_ascii_digit).collect();
-    (!port.is_empty()).then(|| format!("{START}{port}"))
+    let line = log.lines().find_map(|line| line.split_once("listening on "))?.1;
+    let (scheme, rest) = line.split_once("://127.0.0.1:")?;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    (!port.is_empty()).then(|| format!("{scheme}://127.0.0.1:{port}"))
 }

@@ -140,6 +140,18 @@ impl Shop {
         status
     }
 
+    /// A signal of this name, as `kill` knows it.
+    pub(crate) async fn signal(&self, name: &str) {
+        self.server.as_ref().expect("an open shop").signal(name).await;
+    }
+
+    /// How the server ended, once it has.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let (status, log) = self.server.take().expect("an open shop").ended().await;
+        self.remember(&log);
+        status
+    }
+
     /// Kills the server if it runs, and starts another on the same data and another port. Shoppers find it.
     pub(crate) async fn restart(&mut self) {
         if self.server.is_some() {
@@ -190,12 +202,22 @@ impl Shop {
         self.server.as_ref().expect("an open shop").memory()
     }
 
+    /// How many files and connections its server has open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.server.as_ref().expect("an open shop").open_files()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     pub(crate) fn url(&self) -> String {
         self.site.base()
+    }
+
+    /// Where it listens, without the scheme.
+    pub(crate) fn address(&self) -> String {
+        self.url().split_once("://").expect("a URL").1.to_owned()
     }
 
     /// Everything that the servers of this shop have said so far.
