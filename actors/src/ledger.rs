@@ -1,131 +1,53 @@
 //! The stock ledger: the one actor of this node that takes orders, every other change of stock, and edits of carts.
 //!
-//! The first work in an empty batch makes it cast `Commit` to itself, which lands behind all that is queued; while a
-//! commit is under way the next batch gathers in the mailbox. That is group commit without a timer: alone a work waits
-//! for nobody, under load a batch grows to what came during the last commit, at most [`MOST_WORKS`].
+//! The first work that can be begun makes it cast `Commit` to itself, which lands behind all that is queued; while
+//! batches are under way ([`commit`]) the next one gathers ([`queue`]). That is group commit without a timer: alone a work
+//! waits for nobody, under load a batch grows to what came meanwhile. On Postgres a second batch goes beside the first if
+//! it touches nothing that the first does, so that the server works while this node decides and writes down.
 //!
-//! After a commit: memory (levels, caches), then the answers, then the events to the sessions. A batch that was
-//! certainly rolled back is answered with a refusal; if the fault lies in one of its works, each is done alone, so that
-//! only that one is refused. If a commit's outcome is unknown it is looked up until the database says, while the callers
-//! hear that nobody knows; if it never says, the actor restarts and forgets what it remembers.
+//! If the outcome of a commit stays unknown, or a batch panics, the actor ends when the other batch has ended, is started
+//! again, and forgets what it remembers.
 
+mod commit;
+mod levels;
 mod load;
+mod queue;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use souk_store::Db;
 use souk_store::cache::Key;
 use souk_store::carts::CartEdit;
 use souk_store::changes::Author;
 use souk_store::ledger::{
-    self, Batch, CommitError, Done, EditCart, NewProduct, PlaceOrder, ProductChange, Seen, StepOrder,
-    StockMove, Work,
+    self, Done, EditCart, NewProduct, PlaceOrder, ProductChange, Seen, StepOrder, StockMove, Work,
 };
-use souk_store::model::{
-    CartId, CartItemId, Level, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId,
-};
-use souk_store::redis::News;
-use souk_store::{Db, StoreError, chain};
+use souk_store::model::{CartId, CartItemId, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId};
 
 use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
 use crate::session::Sessions;
 use crate::{Refused, ask};
 
+pub use self::levels::Levels;
 use self::load::Counters;
 pub use self::load::Load;
+use self::queue::{Queue, Ticket};
 
-/// The most works of one batch: more makes a commit longer without making it cheaper.
-const MOST_WORKS: usize = 1_024;
 /// The most works that wait or are under way; one more is refused as [`Refused::Busy`].
 const ADMISSIONS: usize = 4_096;
 /// How long a caller waits for an answer, be it that nobody knows.
 const DEADLINE: Duration = Duration::from_millis(2_500);
 /// How long a caller waits who writes many products together.
 const TOGETHER_DEADLINE: Duration = Duration::from_secs(15);
-/// How long a commit without an answer is looked for before the ledger gives up, and what is cached with it.
-const SETTLE_WITHIN: Duration = Duration::from_mins(5);
-/// How long it waits before it looks again.
-const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// How often, at most, some rows that have served their time are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
-
-/// How many there are of each product that was moved since the start; of the others the database's row is true.
-///
-/// Of a row and a level, the one with the higher version is the newer. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Levels(Arc<LevelTable>);
-
-#[derive(Default)]
-struct LevelTable {
-    levels: DashMap<ProductId, Entry>,
-    epoch: AtomicU64,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    level: Level,
-    /// The version at which the product itself, not its stock, last changed; 0 if it did not since the start.
-    changed_at: i64,
-}
-
-impl Levels {
-    /// The level of a product, if it was moved since the start.
-    #[must_use]
-    pub fn get(&self, product: ProductId) -> Option<Level> {
-        self.0.levels.get(&product).map(|entry| entry.level)
-    }
-
-    /// The level to show with a row that may have grown old.
-    ///
-    /// A row that was read before the product itself was changed keeps its own: under the newer version it would pass
-    /// for the changed product, and an `If-Match` made from it would undo a change that its client never saw.
-    #[must_use]
-    pub fn over(&self, row: &Product) -> Level {
-        let own = Level { stock: row.stock, version: row.version };
-        let newer = |entry: &Entry| entry.level.version > own.version && own.version >= entry.changed_at;
-        self.0.levels.get(&row.id).map(|entry| *entry).filter(newer).map_or(own, |entry| entry.level)
-    }
-
-    /// Rises whenever any level changes: while it stays, so do all levels.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.0.epoch.load(Ordering::Acquire)
-    }
-
-    /// Lays the live level over a row that may have grown old.
-    pub fn lay_over(&self, product: &mut Product) {
-        Level { stock: product.stock, version: product.version } = self.over(product);
-    }
-
-    /// Levels as of a commit, here or on another node, and what that changed besides.
-    pub(crate) fn set(&self, levels: &[(ProductId, Level)], changed: &[Key]) {
-        for (product, level) in levels {
-            let changed_at = if changed.contains(&Key::Product(*product)) { level.version } else { 0 };
-            let mut entry = self.0.levels.entry(*product).or_insert(Entry { level: *level, changed_at });
-            if entry.level.version < level.version {
-                entry.level = *level;
-            }
-            entry.changed_at = entry.changed_at.max(changed_at);
-        }
-        if !levels.is_empty() {
-            self.0.epoch.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    /// Rows tell all there is to know of levels; for when those known here may be none of this database's any more.
-    pub(crate) fn clear(&self) {
-        self.0.levels.clear();
-        self.0.epoch.fetch_add(1, Ordering::AcqRel);
-    }
-}
 
 /// By this handle works are given to the ledger. Cheap to clone.
 #[derive(Clone)]
@@ -140,8 +62,10 @@ pub struct Ledger {
 
 enum Message {
     Submit(Box<Submission>),
-    /// Commit what was gathered.
+    /// Commit what can be begun.
     Commit,
+    /// A batch has ended.
+    Ended,
     #[cfg(test)]
     Panic,
 }
@@ -159,6 +83,14 @@ struct Answer {
 }
 
 impl Answer {
+    #[cfg(test)]
+    fn to_nobody() -> Self {
+        let (reply, _) = tokio::sync::oneshot::channel();
+        let admissions = Arc::new(Semaphore::new(1));
+        let admission = admissions.try_acquire_owned().expect("a new semaphore");
+        Self { reply: reply.into(), _admission: admission }
+    }
+
     fn give(self, outcome: Result<Done, Refused>) {
         // A caller who has gone can look it up.
         drop(self.reply.send(outcome));
@@ -352,8 +284,28 @@ struct LedgerActor {
 }
 
 struct State {
-    gathered: Vec<Submission>,
+    queue: Queue,
+    under_way: JoinSet<(Ticket, Result<(), ActorProcessingErr>)>,
+    /// Whether a `Commit` is on its way.
+    asked: bool,
     pruned: Instant,
+}
+
+impl Drop for State {
+    /// What is under way is done to its end, and answered, also after the actor has failed.
+    fn drop(&mut self) {
+        self.under_way.detach_all();
+    }
+}
+
+/// Says that a batch has ended, even by a panic.
+struct End(ActorRef<Message>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // While the actor drains, this is refused, and the end of the drain waits for the batch instead.
+        drop(self.0.cast(Message::Ended));
+    }
 }
 
 impl Actor for LedgerActor {
@@ -366,7 +318,12 @@ impl Actor for LedgerActor {
         // was cached before a sale would otherwise show for a moment.
         self.invalidator.forget(&[Key::Catalogue, Key::Categories]);
         self.levels.clear();
-        Ok(State { gathered: Vec::new(), pruned: Instant::now() })
+        Ok(State {
+            queue: Queue::new(ledger::batches_at_once(&self.db)),
+            under_way: JoinSet::new(),
+            asked: false,
+            pruned: Instant::now(),
+        })
     }
 
     async fn handle(
@@ -377,20 +334,21 @@ impl Actor for LedgerActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Submit(submission) => {
-                if state.gathered.is_empty() {
+                state.queue.push(*submission);
+                if !state.asked && state.queue.can_begin() {
                     // While the actor drains, this is refused, and the end of the drain commits instead.
-                    drop(myself.cast(Message::Commit));
-                }
-                state.gathered.push(*submission);
-                if state.gathered.len() >= MOST_WORKS {
-                    self.commit(std::mem::take(&mut state.gathered)).await?;
+                    state.asked = myself.cast(Message::Commit).is_ok();
                 }
             }
             Message::Commit => {
-                // While the database is away, those who wait come first.
-                if self.commit(std::mem::take(&mut state.gathered)).await? {
-                    self.prune(state).await;
+                state.asked = false;
+                self.begin(&myself, state);
+            }
+            Message::Ended => {
+                if let Some(ended) = state.under_way.join_next().await {
+                    settle_accounts(state, ended).await?;
                 }
+                self.begin(&myself, state);
             }
             #[cfg(test)]
             Message::Panic => panic!("asked to"),
@@ -398,173 +356,63 @@ impl Actor for LedgerActor {
         Ok(())
     }
 
-    /// What a drain leaves gathered is committed too.
+    /// What a drain leaves under way is waited for, and what it leaves queued is committed too.
     async fn post_stop(
         &self,
         _myself: ActorRef<Message>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        self.commit(std::mem::take(&mut state.gathered)).await.map(drop)
+        while let Some(ended) = state.under_way.join_next().await {
+            settle_accounts(state, ended).await?;
+        }
+        while let Some((ticket, batch)) = state.queue.begin() {
+            self.commit(batch).await?;
+            state.queue.end(ticket);
+        }
+        Ok(())
     }
 }
 
 impl LedgerActor {
-    /// Gives whether there was something to do, and a database that did it.
-    async fn commit(&self, submissions: Vec<Submission>) -> Result<bool, ActorProcessingErr> {
-        // Work that nobody waits for any more is not done.
-        let waiting = submissions.into_iter().filter(|submission| !submission.answer.reply.is_closed());
-        let mut works = Vec::new();
-        let mut authors = Vec::new();
-        let mut answers = Vec::new();
-        for submission in waiting {
-            works.push(submission.work);
-            authors.push(submission.by);
-            answers.push(submission.answer);
-        }
-        if works.is_empty() {
-            return Ok(false);
-        }
-        let mut outcome = self.commit_together(&works, &authors).await;
-        if let Err(Lost::Aborted(error)) = &outcome
-            && error.is_conflict()
-        {
-            tracing::warn!(error = chain(error), batch.works = works.len(), "a batch is tried again");
-            outcome = self.commit_together(&works, &authors).await;
-        }
-        match outcome {
-            Ok(batch) => self.publish(batch, answers),
-            Err(Lost::Aborted(error @ StoreError::Unavailable(_))) => {
-                tracing::warn!(error = chain(&error), batch.works = works.len(), "a batch was refused");
-                answers.into_iter().for_each(|answer| answer.give(Err(Refused::Unavailable)));
-                return Ok(false);
+    /// Begins what can be begun.
+    fn begin(&self, myself: &ActorRef<Message>, state: &mut State) {
+        while let Some((ticket, batch)) = state.queue.begin() {
+            let (ledger, end) = (self.clone(), End(myself.clone()));
+            let prune = state.pruned.elapsed() >= PRUNE_EVERY;
+            if prune {
+                state.pruned = Instant::now();
             }
-            Err(Lost::Aborted(error)) => {
-                tracing::error!(error = chain(&error), batch.works = works.len(), "a batch was rolled back");
-                self.commit_apart(works, &authors, answers).await?;
-            }
-            Err(Lost::Unknown) => return Err(nobody_knows(answers)),
-        }
-        Ok(true)
-    }
-
-    /// One work of the batch is at fault: each is done alone, so that only that one is refused. Even a lone one is tried
-    /// again: what another node stored just then, the same SKU for one, is seen now, and refused for what it is.
-    async fn commit_apart(
-        &self,
-        works: Vec<Work>,
-        authors: &[Option<Author>],
-        answers: Vec<Answer>,
-    ) -> Result<(), ActorProcessingErr> {
-        let mut is_away = false;
-        for ((work, by), answer) in works.into_iter().zip(authors).zip(answers) {
-            if is_away {
-                answer.give(Err(Refused::Unavailable));
-                continue;
-            }
-            if answer.reply.is_closed() {
-                continue;
-            }
-            match self.commit_together(std::slice::from_ref(&work), std::slice::from_ref(by)).await {
-                Ok(batch) => self.publish(batch, vec![answer]),
-                Err(Lost::Aborted(StoreError::Unavailable(_))) => {
-                    is_away = true;
-                    answer.give(Err(Refused::Unavailable));
+            state.under_way.spawn(async move {
+                let _end = end;
+                let outcome = ledger.commit(batch).await;
+                // While the database is away, those who wait come first.
+                if prune && matches!(outcome, Ok(true)) {
+                    ledger.prune().await;
                 }
-                Err(Lost::Aborted(error)) => {
-                    let kind = work.kind();
-                    tracing::error!(error = chain(&error), work.kind = kind, "a work cannot be done");
-                    answer.give(Err(Refused::Fault));
-                }
-                Err(Lost::Unknown) => return Err(nobody_knows(vec![answer])),
-            }
+                (ticket, outcome.map(drop))
+            });
         }
-        Ok(())
     }
+}
 
-    /// One transaction, its outcome known or found out.
-    async fn commit_together(&self, works: &[Work], authors: &[Option<Author>]) -> Result<Batch, Lost> {
-        let id = Uuid::new_v4();
-        let began = Instant::now();
-        let outcome = ledger::commit_by(&self.db, id, works, authors).await;
-        self.counters.count_transaction(began.elapsed());
-        match outcome {
-            Ok(batch) => {
-                self.counters.count_batch(works.len());
-                Ok(batch)
-            }
-            Err(CommitError::Aborted(error)) => Err(Lost::Aborted(error)),
-            Err(CommitError::Unknown(batch, error)) => {
-                tracing::warn!(error = chain(&error), batch.id = %id, "a commit was not answered");
-                // Nothing else is committed meanwhile. Callers run into their deadlines, and hear that nobody knows; but
-                // what is cached stays true, and can be read while the database is away.
-                let until = Instant::now() + SETTLE_WITHIN;
-                loop {
-                    match ledger::settle(&self.db, id).await {
-                        Ok(true) => return Ok(*batch),
-                        Ok(false) => return Err(Lost::Aborted(certain(error))),
-                        Err(StoreError::Unavailable(_) | StoreError::Uncertain(_))
-                            if Instant::now() < until =>
-                        {
-                            tokio::time::sleep(SETTLE_PAUSE).await;
-                        }
-                        Err(_) => return Err(Lost::Unknown),
-                    }
-                }
-            }
+/// Takes a batch that has ended off the queue's list. If it failed, the actor must, after the other batch has ended.
+async fn settle_accounts(
+    state: &mut State,
+    ended: Result<(Ticket, Result<(), ActorProcessingErr>), JoinError>,
+) -> Result<(), ActorProcessingErr> {
+    let failure = match ended {
+        Ok((ticket, Ok(()))) => {
+            state.queue.end(ticket);
+            return Ok(());
         }
-    }
-
-    /// It is on disk: memory first, then the answers, then everybody else.
-    fn publish(&self, batch: Batch, answers: Vec<Answer>) {
-        let news = News {
-            forget: batch.forget,
-            levels: batch.levels,
-            events: batch.events.iter().map(|event| (event.user_id, event.id)).collect(),
-            carts: Vec::new(),
-        };
-        self.invalidator.tell(&news);
-        self.levels.set(&news.levels, &news.forget);
-        for (outcome, answer) in batch.outcomes.into_iter().zip(answers) {
-            answer.give(outcome.map_err(Refused::Books));
-        }
-        if !batch.events.is_empty() {
-            self.sessions.tell(batch.events);
-        }
-    }
-
-    async fn prune(&self, state: &mut State) {
-        if state.pruned.elapsed() >= PRUNE_EVERY {
-            state.pruned = Instant::now();
-            if let Err(error) = ledger::prune(&self.db).await {
-                tracing::warn!(error = chain(&error), "old rows could not be deleted");
-            }
-        }
-    }
+        Ok((_, Err(failure))) => failure,
+        Err(panic) => panic.into(),
+    };
+    while state.under_way.join_next().await.is_some() {}
+    Err(failure)
 }
 
 fn wrong_answer(done: &Done) -> Refused {
     tracing::error!(done.kind = done.kind(), "the ledger answered a work with the outcome of another kind");
     Refused::Fault
-}
-
-/// Why a batch did not come to stand.
-enum Lost {
-    /// It was rolled back.
-    Aborted(StoreError),
-    /// It stands or not.
-    Unknown,
-}
-
-/// The loss of a connection, now that it is known that nothing was stored.
-fn certain(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Uncertain(source) => StoreError::Unavailable(source),
-        error => error,
-    }
-}
-
-fn nobody_knows(answers: Vec<Answer>) -> ActorProcessingErr {
-    let works = answers.len();
-    answers.into_iter().for_each(|answer| answer.give(Err(Refused::Uncertain)));
-    format!("the outcome of a batch of {works} is unknown").into()
 }

@@ -96,6 +96,24 @@ async fn sixty_four_buyers_of_twenty_units_get_exactly_twenty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_does_not_wait_for_a_batch_that_waits_for_another_product() {
+    let shop = Shop::open().await;
+    let (lamp, chair) = (shop.product(5).await.id, shop.product(5).await.id);
+    let (first, second) = (shop.buyer(lamp, 1).await, shop.buyer(chair, 1).await);
+    let lock = format!("select 1 from products where id = {lamp} for update");
+    if let Some(mut another) = shop.test.another_who_did(lock).await {
+        let carts = shop.handles.carts.clone();
+        let held_up = JoinSet::from_iter([async move { carts.check_out(first, Checkout::default()).await }]);
+        another.is_waited_for().await;
+        order_id(shop.handles.carts.check_out(second, Checkout::default()).await);
+        another.commit().await;
+        held_up.join_all().await.into_iter().for_each(|order| drop(order_id(order)));
+        assert_eq!((shop.level(lamp).await, shop.level(chair).await), (4, 4));
+    }
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn thirty_checkouts_of_one_cart_at_once_make_one_order() {
     let shop = Shop::open().await;
     let lamp = shop.product(100).await.id;

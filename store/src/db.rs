@@ -24,7 +24,7 @@ use postgres::Use;
 
 pub use error::{StoreError, chain};
 pub use postgres::PostgresPool;
-pub(crate) use postgres::in_time;
+pub(crate) use postgres::{KEPT_FOR_BATCHES, in_time};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 

@@ -1,7 +1,7 @@
 //! The books: every change of stock, every order and every write of a product, many at a time in one transaction.
 //!
-//! Only the stock ledger's actor calls [`commit`]; on one node there is never more than one under way. Across nodes
-//! the rows are the owners: they are locked in id order on Postgres, and SQLite has one writer anyway. An expected
+//! Only the stock ledger's actor calls [`commit`]; the batches of one node that are under way at a time have nothing in
+//! common. Across nodes the rows are the owners: they are locked in id order on Postgres, and SQLite has one writer anyway. An expected
 //! refusal is a [`Refusal`] beside the other outcomes, decided on locked rows, so that one order cannot spoil a batch.
 //!
 //! Each batch that changes anything writes its id into `ledger_commits`. When the connection is lost in the commit itself,
@@ -20,7 +20,7 @@ use crate::bulk::BulkConnection;
 use crate::cache::Key;
 use crate::carts::CartEdit;
 use crate::changes::Author;
-use crate::db::{Db, StoreError, in_time, read, statements, transaction};
+use crate::db::{Db, KEPT_FOR_BATCHES, StoreError, in_time, read, statements, transaction};
 use crate::model::{
     CartId, CartItemId, CategoryId, Event, Level, Money, Order, OrderId, OrderStatus, Product, ProductId,
     Timestamp, UserId, WrongStep,
@@ -342,6 +342,18 @@ statements! {
     /// The time is asked twice: on Postgres the inner one is not, when a key that ran out is just used again.
     PRUNE_KEYS: "delete from idempotency_keys where expires_at <= $1 and (user_id, key) in \
                  (select user_id, key from idempotency_keys where expires_at <= $1 order by expires_at limit 1000)";
+}
+
+/// How many batches of a node may be under way at a time, if they have nothing in common.
+///
+/// SQLite has one writer. On Postgres a second one keeps the server busy while the node decides and writes down; a third
+/// would only make the batches smaller.
+#[must_use]
+pub fn batches_at_once(db: &Db) -> usize {
+    match db {
+        Db::Sqlite(_) => 1,
+        Db::Postgres(_) => KEPT_FOR_BATCHES,
+    }
 }
 
 /// Does all of `works` in one transaction and tells what became of each.

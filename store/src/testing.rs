@@ -132,6 +132,18 @@ impl TestDb {
         cart
     }
 
+    /// Somebody else who has done this and not committed it yet. None on SQLite, where writers take turns.
+    ///
+    /// # Panics
+    /// If a statement fails.
+    pub async fn another_who_did(&self, statement: String) -> Option<Another> {
+        self.server.as_ref()?;
+        let connect = async || PgConnection::connect(&self.url).await.expect("the test's database");
+        let mut another = Another { connection: connect().await, watcher: connect().await };
+        another.run(format!("begin; {statement}")).await;
+        Some(another)
+    }
+
     /// What comes of `work` when somebody else has done `before` and not committed it yet, and does `after` as soon as
     /// `work` waits for him. None on SQLite, where writers take turns.
     ///
@@ -143,27 +155,13 @@ impl TestDb {
         work: impl Future<Output = T>,
         after: String,
     ) -> Option<T> {
-        self.server.as_ref()?;
-        let connect = async || PgConnection::connect(&self.url).await.expect("the test's database");
-        let (mut other, mut watcher) = (connect().await, connect().await);
-        let run = async |connection: &mut PgConnection, text: String| {
-            raw_sql(AssertSqlSafe(text)).execute(connection).await.expect("a statement of the test's");
-        };
-        run(&mut other, format!("begin; {before}")).await;
+        let mut another = self.another_who_did(before).await?;
         let release = async {
-            const WAITING: &str = "select count(*) from pg_stat_activity \
-                                   where datname = current_database() and wait_event_type = 'Lock'";
-            loop {
-                let (waiting,): (i64,) =
-                    sqlx::query_as(WAITING).fetch_one(&mut watcher).await.expect("the watcher's answer");
-                if waiting > 0 {
-                    break run(&mut other, format!("{after}; commit")).await;
-                }
-            }
+            another.is_waited_for().await;
+            another.run(after).await;
+            another.commit().await;
         };
-        let both = async { tokio::join!(work, release) };
-        let (outcome, ()) =
-            tokio::time::timeout(Duration::from_secs(20), both).await.expect("the work waits for the other");
+        let (outcome, ()) = tokio::join!(work, release);
         Some(outcome)
     }
 
@@ -249,4 +247,44 @@ async fn on_server(server: &str, statement: String) {
         .await
         .expect("a server that obeys");
     connection.close().await.expect("a connection that closes");
+}
+
+/// Somebody else in the middle of a transaction on Postgres; when this is dropped, it is rolled back.
+#[derive(Debug)]
+pub struct Another {
+    connection: PgConnection,
+    watcher: PgConnection,
+}
+
+impl Another {
+    async fn run(&mut self, statement: String) {
+        raw_sql(AssertSqlSafe(statement))
+            .execute(&mut self.connection)
+            .await
+            .expect("a statement of the test's");
+    }
+
+    /// Returns when somebody waits for him.
+    ///
+    /// # Panics
+    /// If nobody does within 20 seconds.
+    pub async fn is_waited_for(&mut self) {
+        const WAITING: &str = "select count(*) from pg_stat_activity \
+                               where datname = current_database() and wait_event_type = 'Lock'";
+        let look = async {
+            loop {
+                let (waiting,): (i64,) =
+                    sqlx::query_as(WAITING).fetch_one(&mut self.watcher).await.expect("the watcher's answer");
+                if waiting > 0 {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), look).await.expect("somebody who waits");
+    }
+
+    /// Ends the transaction.
+    pub async fn commit(mut self) {
+        self.run("commit".to_owned()).await;
+    }
 }

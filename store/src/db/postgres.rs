@@ -28,8 +28,8 @@ use super::{ACQUIRE_TIMEOUT, PoolUse, StoreError};
 
 mod loan;
 
-pub(crate) use loan::PostgresTransaction;
 use loan::{Aside, Loan};
+pub(crate) use loan::{KEPT_FOR_BATCHES, PostgresTransaction};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 

@@ -1,5 +1,5 @@
 //! A connection in use: a loan that is given back only from where its conversation is at an end, the transaction on it,
-//! and the one connection that batches keep. Only `postgres.rs` makes them; what was not given back is closed.
+//! and the connections that batches keep. Only `postgres.rs` makes them; what was not given back is closed.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -100,18 +100,21 @@ fn return_to_pool(mut connection: PoolConnection<Postgres>) {
     drop(tokio::spawn(timeout(ACQUIRE_TIMEOUT, returned)));
 }
 
-/// The connection of the last batch, kept out of the pool for the next one: the pool would ask it for a sign of life
-/// after each batch, and hand out another, whose process at the server has its plans and caches still to fill.
+/// How many connections are kept for batches: as many as a node's ledger has batches at a time.
+pub(crate) const KEPT_FOR_BATCHES: usize = 2;
+
+/// The connections of the last batches, kept out of the pool for the next ones: the pool would ask them for a sign of
+/// life after each batch, and hand out others, whose processes at the server have their plans and caches still to fill.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// How many batches there are at the moment; a node's ledger has one at a time.
+    /// How many batches there are at the moment.
     under_way: AtomicUsize,
     place: Mutex<Place>,
 }
 
 #[derive(Debug, Default)]
 struct Place {
-    kept: Option<Kept>,
+    kept: Vec<Kept>,
     closed: bool,
 }
 
@@ -128,9 +131,9 @@ impl Aside {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The kept connection, if there is one that lives.
+    /// A kept connection, if there is one that lives; of several the one that was used last.
     pub(super) async fn take(&self, health: &Arc<Health>) -> Option<Loan> {
-        let kept = self.place().kept.take()?;
+        let kept = self.place().kept.pop()?;
         let mut loan = Loan {
             connection: Some(kept.connection),
             since: kept.since,
@@ -149,14 +152,15 @@ impl Aside {
         Some(loan)
     }
 
-    /// Gives one that is not kept: too old, or one of several batches at the same time, of which others may wait for it.
+    /// Gives one that is not kept: too old, or one of more batches than a ledger has, of which others may wait for it.
     fn put(&self, kept: Kept) -> Option<PoolConnection<Postgres>> {
         let mut place = self.place();
-        let is_one_of_many = place.kept.is_some() || self.under_way.load(Ordering::Relaxed) > 1;
+        let is_one_of_many =
+            place.kept.len() >= KEPT_FOR_BATCHES || self.under_way.load(Ordering::Relaxed) > KEPT_FOR_BATCHES;
         if place.closed || is_one_of_many || kept.since.elapsed() > LIFETIME {
             return Some(kept.connection);
         }
-        place.kept = Some(kept);
+        place.kept.push(kept);
         None
     }
 
@@ -164,7 +168,7 @@ impl Aside {
     pub(super) fn close(&self) {
         let mut place = self.place();
         place.closed = true;
-        if let Some(kept) = place.kept.take() {
+        for kept in place.kept.drain(..) {
             return_to_pool(kept.connection);
         }
     }
@@ -173,7 +177,9 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(place.kept.take().map(|kept| kept.connection.detach()));
+        for kept in place.kept.drain(..) {
+            drop(kept.connection.detach());
+        }
     }
 }
 
