@@ -7,6 +7,7 @@
 //! Each batch that changes anything writes its id into `ledger_commits`. When the connection is lost in the commit itself,
 //! nobody was told what became of it; [`settle`] then finds out, and makes sure that it stays so.
 
+mod admin;
 mod batch;
 mod lock;
 mod products;
@@ -66,6 +67,22 @@ impl Work {
             Self::Change(..) => "change product",
             Self::Together(_) => "write products together",
             Self::Delete(..) => "delete product",
+        }
+    }
+
+    /// What it is made of: itself, if it is not several that are done together.
+    fn parts(&self) -> &[Self] {
+        match self {
+            Self::Together(parts) => parts,
+            work => std::slice::from_ref(work),
+        }
+    }
+
+    /// The product that an admin wants something of by it.
+    fn product(&self) -> Option<ProductId> {
+        match self {
+            Self::Move(id, _) | Self::Change(id, ..) | Self::Delete(id, _) => Some(*id),
+            _ => None,
         }
     }
 }

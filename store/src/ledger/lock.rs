@@ -11,6 +11,7 @@ use crate::carts::CartEdit;
 use crate::db::StoreError;
 use crate::model::{CartId, MAX_STOCK, Money, OrderId, OrderStatus, ProductId, Timestamp, UserId};
 
+use super::admin::Known;
 use super::batch::{Books, cart_of};
 use super::{Done, EditCart, FirstAnswer, Outcome, PlaceOrder, Refusal, Work};
 
@@ -212,6 +213,7 @@ pub(super) async fn open<C: BulkConnection>(
         steps: Vec::new(),
         movements: Vec::new(),
         refused_keys: Vec::new(),
+        known: Known::default(),
         noted: Vec::new(),
         forget: HashSet::new(),
         new_levels: Vec::new(),
@@ -251,15 +253,8 @@ fn placed(works: &[Work]) -> impl Iterator<Item = &PlaceOrder> {
 
 fn touched_products(works: &[Work], order_lines: &HashMap<OrderId, Vec<(ProductId, i64)>>) -> Vec<i64> {
     let sold = placed(works).flat_map(|order| order.lines.as_slice());
-    let apart = works.iter().flat_map(|work| match work {
-        Work::Together(parts) => parts.as_slice(),
-        work => std::slice::from_ref(work),
-    });
-    let named = apart.filter_map(|work| match work {
-        Work::Move(id, _) | Work::Change(id, ..) | Work::Delete(id, _) => Some(id.0),
-        _ => None,
-    });
-    sorted(sold.chain(order_lines.values().flatten()).map(|line| line.0.0).chain(named))
+    let named = works.iter().flat_map(Work::parts).filter_map(Work::product);
+    sorted(sold.chain(order_lines.values().flatten()).map(|line| line.0).chain(named).map(|id| id.0))
 }
 
 fn put_into_carts(works: &[Work]) -> Vec<i64> {

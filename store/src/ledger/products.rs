@@ -1,4 +1,6 @@
-//! What admins do to products, on rows that the batch has locked. These are rare, so a statement each is fine.
+//! The statements by which admins' works find and write products, on rows that the batch has locked.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::bulk::{Bulk, BulkConnection, Column, Kind, bulk};
 use crate::catalogue::{product_columns, search_text};
@@ -17,9 +19,9 @@ pub(super) const FIND: Bulk = bulk(
 );
 
 /// It must not be deleted before the product that names it is stored.
-pub(super) const CATEGORY_NAME: Bulk =
-    bulk("select c.name from {rows} join categories c on c.id = v.column1", &[Kind::Int])
-        .ending(" for share of c");
+pub(super) const HOLD_CATEGORIES: Bulk =
+    bulk("select c.id, c.name from {rows} join categories c on c.id = v.column1", &[Kind::Int])
+        .ending(" order by c.id for share of c");
 
 /// A product without a SKU gets a passing one that nobody else can have, until its id is known.
 pub(super) const INSERT: Bulk = bulk(
@@ -27,7 +29,7 @@ pub(super) const INSERT: Bulk = bulk(
      image, search_text, created_at, updated_at) \
      select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 = 1, \
      v.column9 = 1, v.column10, v.column11, v.column12, v.column12 from {rows} where true \
-     on conflict (sku) do nothing returning id",
+     on conflict (sku) do nothing returning sku, id",
     &[
         Kind::Text,
         Kind::Text,
@@ -46,7 +48,7 @@ pub(super) const INSERT: Bulk = bulk(
 
 pub(super) const SET_SKU: Bulk = bulk(
     "update products set sku = v.column2 from {rows} where products.id = v.column1 \
-     and not exists (select 1 from products other where other.sku = v.column2)",
+     and not exists (select 1 from products other where other.sku = v.column2) returning id",
     &[Kind::Int, Kind::Text],
 );
 
@@ -82,72 +84,82 @@ pub(super) const DELETE: Bulk =
 
 /// Every statement of this file, for the test that prepares them.
 #[cfg(test)]
-pub(super) const BULKS: &[&Bulk] = &[&FIND, &CATEGORY_NAME, &INSERT, &SET_SKU, &UPDATE, &TAKEN_SKUS, &DELETE];
+pub(super) const BULKS: &[&Bulk] =
+    &[&FIND, &HOLD_CATEGORIES, &INSERT, &SET_SKU, &UPDATE, &TAKEN_SKUS, &DELETE];
 
-/// The product as the transaction sees it.
+/// These products, as the transaction sees them; those that there are.
 pub(super) async fn find<C: BulkConnection>(
     tx: &mut C,
-    id: ProductId,
-) -> Result<Option<Product>, StoreError> {
-    Ok(tx.fetch_rows::<Product>(&FIND, &[Column::ints([id.0])]).await?.pop())
+    ids: impl IntoIterator<Item = ProductId>,
+) -> Result<HashMap<ProductId, Product>, StoreError> {
+    let ids: BTreeSet<i64> = ids.into_iter().map(|id| id.0).collect();
+    let found = tx.fetch_rows::<Product>(&FIND, &[Column::ints(ids)]).await?;
+    Ok(found.into_iter().map(|product| (product.id, product)).collect())
 }
 
-pub(super) async fn category_name<C: BulkConnection>(
+/// The names of these categories; those that there are. They stay until the transaction has ended.
+pub(super) async fn hold_categories<C: BulkConnection>(
     tx: &mut C,
-    id: CategoryId,
-) -> Result<Option<String>, StoreError> {
-    Ok(tx.fetch_rows::<(String,)>(&CATEGORY_NAME, &[Column::ints([id.0])]).await?.pop().map(|row| row.0))
+    ids: BTreeSet<CategoryId>,
+) -> Result<HashMap<CategoryId, String>, StoreError> {
+    let ids = Column::ints(ids.into_iter().map(|id| id.0));
+    Ok(tx.fetch_rows(&HOLD_CATEGORIES, &[ids]).await?.into_iter().collect())
 }
 
-/// Stores a new product and gives its id.
+/// Stores new products of categories that are held, and gives them in their order.
 pub(super) async fn create<C: BulkConnection>(
     tx: &mut C,
     now: Timestamp,
-    new: &NewProduct,
-) -> Result<Result<ProductId, Refusal>, StoreError> {
-    if category_name(tx, new.category_id).await?.is_none() {
-        return Ok(Err(Refusal::CategoryNotFound));
-    }
+    new: &[&NewProduct],
+) -> Result<Result<Vec<Product>, Refusal>, StoreError> {
     let passing_sku = || format!("new-{}", uuid::Uuid::new_v4());
+    let skus: Vec<String> = new.iter().map(|new| new.sku.clone().unwrap_or_else(passing_sku)).collect();
     let columns = [
-        Column::texts([new.name.as_str()]),
-        Column::texts([fold(&new.name)]),
-        Column::texts([new.description.as_str()]),
-        Column::ints([new.price.0]),
-        Column::ints([new.stock]),
-        Column::ints([new.category_id.0]),
-        Column::texts([new.sku.clone().unwrap_or_else(passing_sku)]),
-        Column::ints([i64::from(new.featured)]),
-        Column::ints([i64::from(new.is_active)]),
-        Column::Text(vec![new.image.as_deref().map(Into::into)]),
-        Column::texts([search_text(&new.name, &new.description)]),
-        Column::Time(vec![now]),
+        Column::texts(new.iter().map(|new| new.name.as_str())),
+        Column::texts(new.iter().map(|new| fold(&new.name))),
+        Column::texts(new.iter().map(|new| new.description.as_str())),
+        Column::ints(new.iter().map(|new| new.price.0)),
+        Column::ints(new.iter().map(|new| new.stock)),
+        Column::ints(new.iter().map(|new| new.category_id.0)),
+        Column::texts(skus.iter().map(String::as_str)),
+        Column::ints(new.iter().map(|new| i64::from(new.featured))),
+        Column::ints(new.iter().map(|new| i64::from(new.is_active))),
+        Column::Text(new.iter().map(|new| new.image.as_deref().map(Into::into)).collect()),
+        Column::texts(new.iter().map(|new| search_text(&new.name, &new.description))),
+        Column::SameTime(now, new.len()),
     ];
-    let Some((id,)) = tx.fetch_rows::<(ProductId,)>(&INSERT, &columns).await?.pop() else {
+    let stored: HashMap<String, ProductId> = tx.fetch_rows(&INSERT, &columns).await?.into_iter().collect();
+    let ids: Option<Vec<ProductId>> = skus.iter().map(|sku| stored.get(sku).copied()).collect();
+    let Some(ids) = ids.filter(|ids| stored.len() == ids.len()) else {
         return Ok(Err(Refusal::SkuTaken));
     };
-    if new.sku.is_none() {
-        // An admin may have given some other product the very SKU that this id makes; then the next form is tried.
-        for attempt in 0.. {
-            let sku = if attempt == 0 { format!("SKU-{id:06}") } else { format!("SKU-{id:06}-{attempt}") };
-            if tx.run_rows(&SET_SKU, &[Column::ints([id.0]), Column::texts([sku])]).await? > 0 {
-                break;
-            }
-        }
-    }
-    Ok(Ok(id))
+    let nameless = ids.iter().zip(new).filter(|(_, new)| new.sku.is_none()).map(|(id, _)| *id);
+    give_skus(tx, nameless.collect()).await?;
+    let mut found = find(tx, ids.iter().copied()).await?;
+    let created: Option<Vec<Product>> = ids.iter().map(|id| found.remove(id)).collect();
+    Ok(created.ok_or(Refusal::ProductNotFound))
 }
 
-/// Changes what a product is, and gives it as it was and as it is; its stock and version are the batch's to write.
-pub(super) async fn change<C: BulkConnection>(
-    tx: &mut C,
-    now: Timestamp,
-    id: ProductId,
-    change: &ProductChange,
-) -> Result<Result<(Product, Product), Refusal>, StoreError> {
-    let Some(before) = find(tx, id).await? else {
-        return Ok(Err(Refusal::ProductNotFound));
-    };
+/// Makes SKUs of their ids. An admin may have given some other product the very SKU that an id makes; then the next form
+/// is tried.
+async fn give_skus<C: BulkConnection>(tx: &mut C, mut ids: Vec<ProductId>) -> Result<(), StoreError> {
+    for attempt in 0.. {
+        if ids.is_empty() {
+            break;
+        }
+        let sku = |id: &ProductId| match attempt {
+            0 => format!("SKU-{id:06}"),
+            _ => format!("SKU-{id:06}-{attempt}"),
+        };
+        let columns = [Column::ints(ids.iter().map(|id| id.0)), Column::texts(ids.iter().map(sku))];
+        let named: HashSet<(ProductId,)> = tx.fetch_rows(&SET_SKU, &columns).await?.into_iter().collect();
+        ids.retain(|id| !named.contains(&(*id,)));
+    }
+    Ok(())
+}
+
+/// A product as it is after a change; its category's name, stock and version are the caller's to set.
+pub(super) fn changed(before: &Product, change: &ProductChange, now: Timestamp) -> Product {
     let mut product = before.clone();
     macro_rules! take {
         ($($field:ident)*) => {$(
@@ -157,26 +169,28 @@ pub(super) async fn change<C: BulkConnection>(
         )*};
     }
     take!(name description price category_id sku featured is_active image);
-    let Some(category) = category_name(tx, product.category_id).await? else {
-        return Ok(Err(Refusal::CategoryNotFound));
-    };
-    product.category_name = category;
     product.updated_at = now;
+    product
+}
+
+/// Stores what products are, each once; their stock and version are the batch's to write. Gives whether all of them
+/// could be: their SKUs are nobody else's.
+pub(super) async fn update<C: BulkConnection>(tx: &mut C, products: &[Product]) -> Result<bool, StoreError> {
     let columns = [
-        Column::ints([id.0]),
-        Column::texts([product.name.as_str()]),
-        Column::texts([fold(&product.name)]),
-        Column::texts([product.description.as_str()]),
-        Column::ints([product.price.0]),
-        Column::ints([product.category_id.0]),
-        Column::texts([product.sku.as_str()]),
-        Column::ints([i64::from(product.featured)]),
-        Column::ints([i64::from(product.is_active)]),
-        Column::Text(vec![product.image.as_deref().map(Into::into)]),
-        Column::texts([search_text(&product.name, &product.description)]),
-        Column::Time(vec![now]),
+        Column::ints(products.iter().map(|product| product.id.0)),
+        Column::texts(products.iter().map(|product| product.name.as_str())),
+        Column::texts(products.iter().map(|product| fold(&product.name))),
+        Column::texts(products.iter().map(|product| product.description.as_str())),
+        Column::ints(products.iter().map(|product| product.price.0)),
+        Column::ints(products.iter().map(|product| product.category_id.0)),
+        Column::texts(products.iter().map(|product| product.sku.as_str())),
+        Column::ints(products.iter().map(|product| i64::from(product.featured))),
+        Column::ints(products.iter().map(|product| i64::from(product.is_active))),
+        Column::Text(products.iter().map(|product| product.image.as_deref().map(Into::into)).collect()),
+        Column::texts(products.iter().map(|product| search_text(&product.name, &product.description))),
+        Column::Time(products.iter().map(|product| product.updated_at).collect()),
     ];
-    Ok(if tx.run_rows(&UPDATE, &columns).await? > 0 { Ok((before, product)) } else { Err(Refusal::SkuTaken) })
+    Ok(tx.run_rows(&UPDATE, &columns).await? == products.len() as u64)
 }
 
 /// Deletes a product with its movements and its lines in carts.

@@ -10,23 +10,23 @@ use crate::model::{Cart, EventId, MovementKind};
 use crate::orders;
 use crate::testing::TestDb;
 
-struct Shop {
-    test: TestDb,
+pub(super) struct Shop {
+    pub(super) test: TestDb,
     category: CategoryId,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let test = TestDb::create().await;
         let category = test.category("Lamps").await;
         Self { test, category }
     }
 
-    async fn one(&self, work: Work) -> Outcome {
+    pub(super) async fn one(&self, work: Work) -> Outcome {
         commit(&self.test.db, Uuid::new_v4(), &[work]).await.unwrap().outcomes.pop().unwrap()
     }
 
-    fn lamp(&self, stock: i64) -> NewProduct {
+    pub(super) fn lamp(&self, stock: i64) -> NewProduct {
         NewProduct {
             name: "Lamp".to_owned(),
             description: String::new(),
@@ -40,7 +40,7 @@ impl Shop {
         }
     }
 
-    async fn product(&self, stock: i64) -> Product {
+    pub(super) async fn product(&self, stock: i64) -> Product {
         match self.one(Work::Create(Box::new(self.lamp(stock)))).await {
             Ok(Done::Product(product)) => *product,
             other => panic!("{other:?}"),
@@ -61,7 +61,7 @@ impl Shop {
         order_of(user, &cart)
     }
 
-    async fn level(&self, product: ProductId) -> (i64, i64, i64) {
+    pub(super) async fn level(&self, product: ProductId) -> (i64, i64, i64) {
         read!(&self.test.db, pool => {
             sqlx::query_as(
                 "select stock, version, (select cast(coalesce(sum(change), 0) as bigint) from stock_movements where product_id = $1) \
@@ -123,7 +123,7 @@ async fn every_statement_over_rows_is_understood_by_the_engine() {
 
 /// Counts the statements that sqlx says it ran on this thread, which on Postgres are the round trips.
 #[derive(Clone, Default)]
-struct Statements(Arc<Mutex<Vec<String>>>);
+pub(super) struct Statements(pub(super) Arc<Mutex<Vec<String>>>);
 
 impl tracing::Subscriber for Statements {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
