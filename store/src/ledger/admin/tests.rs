@@ -27,8 +27,7 @@ async fn statements(shop: &Shop, works: &[Work]) -> usize {
     let batch = commit(&shop.test.db, Uuid::new_v4(), works).await.unwrap();
     drop(counting);
     assert!(batch.outcomes.iter().all(Result::is_ok), "{:?}", batch.outcomes);
-    let statements = statements.0.lock().unwrap().len();
-    statements
+    statements.0.lock().unwrap().len()
 }
 
 #[tokio::test]
