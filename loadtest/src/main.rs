@@ -28,10 +28,15 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::report::{Outputs, Report};
+
+/// As in `souk`, whose parts are measured here.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measures Souk under load, on a database that is made for it, and checks the books afterwards
 ///
