@@ -4,9 +4,7 @@ use uuid::Uuid;
 
 use crate::db::Db;
 use crate::ledger::tests::{Shop, Statements};
-use crate::ledger::{
-    Done, NewProduct, Outcome, ProductChange, Refusal, Seen, StockMove, Work, commit,
-};
+use crate::ledger::{Done, NewProduct, Outcome, ProductChange, Refusal, Seen, StockMove, Work, commit};
 use crate::model::{CategoryId, Money, Product, ProductId};
 
 fn price(cents: i64) -> ProductChange {
