@@ -116,6 +116,7 @@ test("Enter in a list does none of its actions", async (t) => {
     await page.getByLabel("Units to move the stock by").fill("5");
     await page.getByLabel("Units to move the stock by").press("Enter");
     await page.getByLabel("Choose Cup").press("Enter");
+    assert.ok(!(await page.locator("button[formmethod=dialog]").isVisible()));
     await page.goto("/admin/orders/");
     await page.getByLabel(`Choose order ${order.id}`).check();
     await page.getByLabel(`Choose order ${order.id}`).press("Enter");
