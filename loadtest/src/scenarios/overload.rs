@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
+use futures_util::future::join_all;
 use hyper::header::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -23,7 +24,7 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::scenarios::search::Questions;
 use crate::souk::megabytes;
-use crate::stage::{Acknowledged, Aim, Goods, Needs, Stage};
+use crate::stage::{Acknowledged, Aim, Goods, Needs, Stage, expected};
 use crate::tally::{Ending, Tally};
 use crate::verdict::{Fault, Limit};
 
@@ -89,6 +90,7 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     let stage =
         Stage::set(&options.aim, Needs { shoppers, goods, basket: None, admin: false }, report).await?;
     let crowd = Arc::new(Crowd::of(options.of, &stage, connections).await?);
+    crowd.look_at_their_carts().await?;
 
     let mut carried: f64 = 0.0;
     let mut table = Table::new(&["clients", "good a second"]);
@@ -197,6 +199,21 @@ impl Crowd {
             products: stage.products.clone(),
             orders: Mutex::default(),
         })
+    }
+
+    /// So that all shoppers are as well known to the server as those who find what it carries: what is measured is too much
+    /// work, not a cold start.
+    async fn look_at_their_carts(&self) -> anyhow::Result<()> {
+        for some in self.shoppers.chunks(32) {
+            let looks = some.iter().map(|token| async move {
+                let looked = self.pool.send(get("/api/cart/", Some(token))?).await?;
+                expected(looked, 200)
+            });
+            for looked in join_all(looks).await {
+                looked?;
+            }
+        }
+        Ok(())
     }
 
     async fn one_after_the_other(self: &Arc<Self>, clients: usize, tally: &Arc<Tally>) {
