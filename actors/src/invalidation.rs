@@ -145,7 +145,7 @@ impl Actor for InvalidatorActor {
             Message::Flush => {
                 for key in gathered.clone() {
                     if let Key::User(user) = key
-                        && let Err(error) = self.close_if_inactive(user).await
+                        && let Err(error) = self.judge(user).await
                     {
                         tracing::warn!(error = chain(&error), "an account could not be looked at");
                         // What is left stays gathered.
@@ -165,10 +165,13 @@ impl InvalidatorActor {
         self.sessions.users().into_iter().map(Key::User)
     }
 
-    /// A deactivated user's sockets end at once, as his tokens do.
-    async fn close_if_inactive(&self, user: UserId) -> Result<(), StoreError> {
+    /// A deactivated user's sockets end at once, as his tokens do. What else may have ended, his tokens or his right to see
+    /// the events of others, each socket judges for itself.
+    async fn judge(&self, user: UserId) -> Result<(), StoreError> {
         let active = self.cache.user(&self.db, user).await?.is_some_and(|user| user.is_active);
-        if !active {
+        if active {
+            self.sessions.doubt(user);
+        } else {
             self.sessions.close_user(user, Ended::Deactivated);
         }
         Ok(())

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, MessagingErr, RpcReplyPort, SupervisionEvent};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use souk_store::Db;
 use souk_store::model::{Event, EventId, UserId};
@@ -159,14 +159,23 @@ impl Sessions {
 
     /// Ends every socket that `viewer` holds, whosever events it is on.
     pub fn close_user(&self, viewer: UserId, why: Ended) {
+        self.say_of(viewer, || Message::Close { viewer, why });
+    }
+
+    /// Has every socket that `viewer` holds judged anew: what the account may do has changed, perhaps.
+    pub fn doubt(&self, viewer: UserId) {
+        self.say_of(viewer, || Message::Doubt { viewer });
+    }
+
+    fn say_of(&self, viewer: UserId, message: impl Fn() -> Message) {
         // A session that has just ended has no sockets; one that begins now is for the edge to judge, which looks at
         // the account again once its socket is attached.
         if let Some(session) = self.0.registry.get(&viewer).map(|entry| entry.clone()) {
-            drop(session.cast(Message::Close { viewer, why }));
+            drop(session.cast(message()));
         }
         if self.0.watchers.load(Ordering::SeqCst) > 0 {
             for session in self.0.registry.iter().filter(|entry| *entry.key() != viewer) {
-                drop(session.cast(Message::Close { viewer, why }));
+                drop(session.cast(message()));
             }
         }
     }
@@ -218,6 +227,7 @@ struct Link {
     session: ActorRef<Message>,
     socket: SocketId,
     end: oneshot::Receiver<Ended>,
+    doubt: Arc<Notify>,
     queue: mpsc::Receiver<Push>,
 }
 
@@ -384,6 +394,9 @@ enum Message {
         viewer: UserId,
         why: Ended,
     },
+    Doubt {
+        viewer: UserId,
+    },
     Leave(SocketId),
     #[cfg(test)]
     Panic,
@@ -399,6 +412,8 @@ struct Socket {
     look: bool,
     /// Before `queue`, so that a socket that finds its queue closed finds out why.
     end: oneshot::Sender<Ended>,
+    /// Whether its holder may still be here is to be asked.
+    doubt: Arc<Notify>,
     queue: mpsc::Sender<Push>,
 }
 
@@ -454,6 +469,11 @@ impl Actor for Session {
                     socket.close(why);
                 }
             }
+            Message::Doubt { viewer } => {
+                for socket in state.sockets.values().filter(|socket| socket.viewer == viewer) {
+                    socket.doubt.notify_one();
+                }
+            }
             Message::Leave(socket) => drop(state.sockets.remove(&socket)),
             #[cfg(test)]
             Message::Panic => panic!("as the test wishes"),
@@ -481,9 +501,11 @@ impl SessionState {
             self.last_socket += 1;
             let (end, ended) = oneshot::channel();
             let (queue, queued) = mpsc::channel(QUEUE);
-            self.sockets.insert(self.last_socket, Socket { viewer, live: None, look: false, end, queue });
+            let doubt = Arc::new(Notify::new());
+            let socket = Socket { viewer, live: None, look: false, end, doubt: Arc::clone(&doubt), queue };
+            self.sockets.insert(self.last_socket, socket);
             let session = myself.clone();
-            Some(Link { session, socket: self.last_socket, end: ended, queue: queued })
+            Some(Link { session, socket: self.last_socket, end: ended, doubt, queue: queued })
         };
         // An answer that nobody takes is dropped, and a link in it leaves again.
         drop(reply.send(answer));

@@ -1,6 +1,13 @@
 //! The door of the administration site: who gets in, for how long, whose forms are believed, and what its pages carry.
 
+use std::time::Duration;
+
+use serde_json::json;
+
 use crate::harness::{Browser, PASSWORD, Shop};
+
+/// Far less than the half minute after which sockets are looked at anyway.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 const SESSION: &str = "souk_admin";
 
@@ -212,4 +219,19 @@ async fn pages_are_compressed_like_everything_else() {
     let shop = Shop::start().await;
     let page = shop.anyone().call(reqwest::Method::GET, "/admin/login/").header("accept-encoding", "br");
     assert_eq!(page.send().await.is(200).header("content-encoding"), "br");
+}
+
+#[tokio::test]
+async fn who_is_no_admin_any_more_sees_no_events_of_others_from_that_moment() {
+    let shop = Shop::start().await;
+    let (admin, ada) = (shop.admin().await, shop.register("ada").await);
+    let second = shop.another_admin("second").await;
+    let mut watching = second.knock().door_of(&ada.id).bearer(&second.access).open().await;
+    let mut own = second.socket().await;
+    let path = format!("/auth/api/users/{}/", second.id);
+    admin.patch(&path, json!({ "is_admin": false })).await.is(200);
+    let closed = tokio::time::timeout(AT_ONCE, watching.closed_with()).await;
+    assert_eq!(closed.expect("it is closed at once"), Some(4403));
+    own.is_quiet().await;
+    second.get("/auth/api/profile/").await.is(200);
 }

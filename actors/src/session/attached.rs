@@ -60,6 +60,8 @@ pub struct Attached {
 pub enum Delivery {
     /// The event after the last one.
     Event(Event),
+    /// Whether the socket's holder may still be here is to be asked; it goes on if so.
+    Doubted,
     /// Nothing more, ever.
     Ended(Ended),
 }
@@ -87,6 +89,7 @@ enum Step {
 enum Happened {
     Draining,
     SessionEnded(Result<Ended, RecvError>),
+    Doubted,
     Pushed(Option<Push>),
     Joined(Result<Link, Refused>),
     Read(Result<Vec<Event>, StoreError>),
@@ -153,6 +156,9 @@ impl Attached {
                 return Delivery::Ended(why);
             }
             let happened = self.wait().await;
+            if let Happened::Doubted = happened {
+                return Delivery::Doubted;
+            }
             if let Some(event) = self.step_on(happened) {
                 self.cursor = event.id;
                 return Delivery::Event(event);
@@ -161,9 +167,9 @@ impl Attached {
     }
 
     async fn wait(&mut self) -> Happened {
-        let (end, queue) = match &mut self.link {
-            Some(link) => (Some(&mut link.end), Some(&mut link.queue)),
-            None => (None, None),
+        let (end, doubt, queue) = match &mut self.link {
+            Some(link) => (Some(&mut link.end), Some(&link.doubt), Some(&mut link.queue)),
+            None => (None, None, None),
         };
         let step = async {
             match &mut self.step {
@@ -184,6 +190,9 @@ impl Attached {
             end = async { match end { Some(end) => end.await, None => pending().await } } => {
                 Happened::SessionEnded(end)
             }
+            () = async { match doubt { Some(doubt) => doubt.notified().await, None => pending().await } } => {
+                Happened::Doubted
+            }
             push = async { match queue { Some(queue) => queue.recv().await, None => pending().await } } => {
                 Happened::Pushed(push)
             }
@@ -201,7 +210,7 @@ impl Attached {
                 self.fail();
             }
             // The reason is there by now.
-            Happened::Pushed(None) => {}
+            Happened::Doubted | Happened::Pushed(None) => {}
             Happened::Pushed(Some(push)) => return self.take(push),
             Happened::Joined(Ok(link)) => {
                 self.link = Some(link);

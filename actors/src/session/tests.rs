@@ -69,7 +69,7 @@ async fn expect_events(socket: &mut Attached, numbers: impl IntoIterator<Item = 
     for number in numbers {
         match next(socket).await {
             Delivery::Event(event) => assert_eq!(event.id, EventId(number)),
-            Delivery::Ended(why) => panic!("ended before {number}: {why:?}"),
+            other => panic!("before {number}: {other:?}"),
         }
     }
 }
@@ -427,7 +427,7 @@ fn follows(seen: i64, delivery: Delivery) -> i64 {
             event.id.0
         }
         Delivery::Ended(Ended::TooSlow) => seen,
-        Delivery::Ended(why) => panic!("{why:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -12,7 +12,7 @@
 //! | 1009 | a message of more than 4 KiB |
 //! | 1011 | two pings without an answer |
 //! | 1013 | too slow, or events cannot be read at the moment: come back with the last `id` |
-//! | 4401 | the token has run out, or its owner was deactivated |
+//! | 4401 | the token has run out or is void, or its owner was deactivated |
 //! | 4403 | no longer an admin, who may watch the events of others |
 
 use std::convert::Infallible;
@@ -147,6 +147,7 @@ impl Visit {
                 Happened::Heard(Some(Err(error))) => return Err(Close::because_of(&error)),
                 Happened::Heard(None) => return Err(Close::Lost),
                 Happened::Delivered(Delivery::Event(event)) => say(stream, &EventView::from(&event)).await?,
+                Happened::Delivered(Delivery::Doubted) => guest.is_still_welcome().await?,
                 Happened::Delivered(Delivery::Ended(why)) => return Err(why.into()),
             }
         }
@@ -154,12 +155,14 @@ impl Visit {
 }
 
 impl Guest {
-    /// A deactivation is told to the socket at once by its session; this finds what was not told.
+    /// Asked when the session says that the account has changed, and now and then, for what was not told.
     async fn is_still_welcome(&self) -> Result<(), Close> {
         match Box::pin(active_user(&self.api, self.access)).await {
             Ok(caller) if caller.user.id == self.user || caller.user.is_admin => Ok(()),
             Ok(_) => Err(Close::With(4403, "no longer an admin")),
-            Err(error) if error.status() == StatusCode::UNAUTHORIZED => Err(Ended::Deactivated.into()),
+            Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
+                Err(Close::With(4401, "the token is void, or its owner not active"))
+            }
             // The database is away: that is no reason to send anybody away.
             Err(_) => Ok(()),
         }
