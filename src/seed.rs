@@ -156,12 +156,13 @@ async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, StoreError>) -> R
     }
 }
 
-/// Writes an access token a line, of user 1 and so on, into a file that its owner alone can read.
+/// Writes an access token a line, of user 1 and so on, into a file that its owner alone can read. That of a user whose
+/// password an admin has set since is void.
 pub(crate) async fn write_tokens(db: &Db, tokens: &Tokens, users: u64, file: &Path) -> anyhow::Result<()> {
     let emails: Vec<_> = (1..=users).map(goods::email).collect();
     let ids: Vec<UserId> = sample::find_users(db, &emails).await?.into_iter().flatten().collect();
     let now = Timestamp::now();
-    let text: String = ids.iter().map(|id| tokens.access(*id, now) + "\n").collect();
+    let text: String = ids.iter().map(|id| tokens.access(*id, 0, now) + "\n").collect();
     let write = || {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;

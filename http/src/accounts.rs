@@ -288,7 +288,8 @@ async fn register(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiErro
     let (family, token) = (Uuid::now_v7(), Uuid::new_v4());
     let login = FirstLogin { family, token, expires_at: api.tokens.refresh_expiry(now) };
     let user = accounts::register(&api.db, &new, login).await?.map_err(already_taken)?;
-    let tokens = token_pair(api, RefreshToken { user: user.id, family, id: token }, now);
+    let token = RefreshToken { user: user.id, family, id: token };
+    let tokens = token_pair(api, token, user.login_generation, now);
     Reply::created(&RegisteredView { user: UserView::of(&user, req), tokens })
 }
 
@@ -356,12 +357,12 @@ async fn begin_login(api: &Api, of: &Credentials) -> Result<Option<TokenPair>, A
     let token = RefreshToken { user: of.user.id, family: Uuid::now_v7(), id: Uuid::new_v4() };
     let begun =
         accounts::log_in(&api.db, token, &of.password_hash, api.tokens.refresh_expiry(now), now).await?;
-    Ok(begun.then(|| token_pair(api, token, now)))
+    Ok(begun.then(|| token_pair(api, token, of.user.login_generation, now)))
 }
 
-fn token_pair(api: &Api, token: RefreshToken, now: Timestamp) -> TokenPair {
+fn token_pair(api: &Api, token: RefreshToken, generation: i64, now: Timestamp) -> TokenPair {
     TokenPair {
-        access: api.tokens.access(token.user, now),
+        access: api.tokens.access(token.user, generation, now),
         refresh: api.tokens.refresh(token.user, token.family, token.id, now),
     }
 }
@@ -381,10 +382,9 @@ async fn refresh(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError
     let now = Timestamp::now();
     let used = RefreshToken::from(api.tokens.read_refresh(&token, now)?);
     let next = RefreshToken { id: Uuid::new_v4(), ..used };
-    if accounts::rotate(&api.db, used, next.id, api.tokens.refresh_expiry(now)).await? {
-        Reply::ok(&token_pair(api, next, now))
-    } else {
-        Err(BadToken::Invalid.into())
+    match accounts::rotate(&api.db, used, next.id, api.tokens.refresh_expiry(now)).await? {
+        Some(generation) => Reply::ok(&token_pair(api, next, generation, now)),
+        None => Err(BadToken::Invalid.into()),
     }
 }
 

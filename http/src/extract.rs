@@ -20,7 +20,7 @@ use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::form;
 use crate::gate::Place;
-use crate::tokens::Access;
+use crate::tokens::{Access, BadToken};
 
 /// The largest body of a request in JSON.
 pub(crate) const MAX_JSON_BODY: usize = 1024 * 1024;
@@ -74,13 +74,18 @@ pub(crate) async fn authenticate(api: &Api, token: &str) -> Result<SignedIn, Api
     active_user(api, access).await
 }
 
-/// The account of an access token that was read already; 401 if it is gone or has been deactivated since.
+/// The account of an access token that was read already; 401 if it is gone, has been deactivated or got another password
+/// from an admin since.
 pub(crate) async fn active_user(api: &Api, access: Access) -> Result<SignedIn, ApiError> {
     let Some(user) = api.cache.user(&api.db, access.user).await? else {
         return Err(ApiError::not_authenticated_because("User not found").with("code", "user_not_found"));
     };
     if !user.is_active {
         return Err(ApiError::not_authenticated_because("User is inactive").with("code", "user_inactive"));
+    }
+    // A newer one than the account's is that of an account which this node remembers from before.
+    if access.generation < user.login_generation {
+        return Err(ApiError::invalid_access_token(&BadToken::Invalid.to_string()));
     }
     Ok(SignedIn { user, access })
 }

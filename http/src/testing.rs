@@ -72,7 +72,7 @@ impl TestShop {
 
     /// An access token of an account.
     pub(crate) fn access(&self, user: &User) -> String {
-        self.api.tokens.access(user.id, Timestamp::now())
+        self.api.tokens.access(user.id, user.login_generation, Timestamp::now())
     }
 
     /// Calls the service: without a token if that is empty, without a body if that is null.

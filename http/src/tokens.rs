@@ -41,6 +41,8 @@ pub struct Access {
     pub user: UserId,
     /// When it runs out, in seconds since 1970.
     pub expires_at: i64,
+    /// Which generation of the user's logins it belongs to.
+    pub generation: i64,
 }
 
 /// What a refresh token says.
@@ -72,6 +74,9 @@ struct Claims {
     exp: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     family: Option<Uuid>,
+    /// Only in access tokens that are not of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generation: Option<i64>,
 }
 
 /// Makes tokens and reads them.
@@ -111,9 +116,9 @@ impl Tokens {
         }
     }
 
-    /// A new access token.
+    /// A new access token, of the generation of the user's logins.
     #[must_use]
-    pub fn access(&self, user: UserId, now: Timestamp) -> String {
+    pub fn access(&self, user: UserId, generation: i64, now: Timestamp) -> String {
         let iat = now.unix_seconds();
         self.sign(&Claims {
             token_type: Kind::Access,
@@ -122,6 +127,7 @@ impl Tokens {
             iat,
             exp: iat + self.access_seconds,
             family: None,
+            generation: Some(generation).filter(|generation| *generation > 0),
         })
     }
 
@@ -136,6 +142,7 @@ impl Tokens {
             iat,
             exp: iat + self.refresh_seconds,
             family: Some(family),
+            generation: None,
         })
     }
 
@@ -151,7 +158,8 @@ impl Tokens {
     /// [`BadToken`] if it is none, or no more.
     pub fn read_access(&self, token: &str, now: Timestamp) -> Result<Access, BadToken> {
         let claims = self.read(token, Kind::Access, now)?;
-        Ok(Access { user: UserId(claims.user_id), expires_at: claims.exp })
+        let generation = claims.generation.unwrap_or_default();
+        Ok(Access { user: UserId(claims.user_id), expires_at: claims.exp, generation })
     }
 
     /// Reads a refresh token.
@@ -233,7 +241,8 @@ impl Tickets {
         let mut ticket = new();
         if let Some(redis) = &self.redis {
             let (digest, most) = (digest(&ticket), i64::try_from(MAX_TICKETS_OF_USER).unwrap_or(i64::MAX));
-            if redis.keep_ticket(&digest, access.user, access.expires_at, TICKET_LIFE, most).await.is_some() {
+            let says = (access.user, access.expires_at, access.generation);
+            if redis.keep_ticket(&digest, says, TICKET_LIFE, most).await.is_some() {
                 return Some(ticket);
             }
             // Redis may keep the first one yet, when it comes to it.
@@ -248,8 +257,8 @@ impl Tickets {
         if let Some(ticket) = kept_here {
             return (ticket.until > Instant::now()).then_some(ticket.access);
         }
-        let (user, expires_at) = self.redis.as_ref()?.take_ticket(&digest(ticket)).await??;
-        Some(Access { user, expires_at })
+        let (user, expires_at, generation) = self.redis.as_ref()?.take_ticket(&digest(ticket)).await??;
+        Some(Access { user, expires_at, generation })
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -319,9 +328,9 @@ mod tests {
     #[test]
     fn a_token_says_whose_it_is_until_its_last_second_is_over() {
         let (tokens, now) = (tokens(), Timestamp::now());
-        let token = tokens.access(UserId(7), now);
+        let token = tokens.access(UserId(7), 0, now);
         let access = tokens.read_access(&token, now.plus_seconds(3599)).unwrap();
-        assert_eq!(access, Access { user: UserId(7), expires_at: now.unix_seconds() + 3600 });
+        assert_eq!(access, Access { user: UserId(7), expires_at: now.unix_seconds() + 3600, generation: 0 });
         assert_eq!(tokens.read_access(&token, now.plus_seconds(3600)), Err(BadToken::Expired));
     }
 
@@ -330,7 +339,7 @@ mod tests {
         let (tokens, now) = (tokens(), Timestamp::now());
         let (family, id) = (Uuid::new_v4(), Uuid::new_v4());
         let refresh = tokens.refresh(UserId(7), family, id, now);
-        let access = tokens.access(UserId(7), now);
+        let access = tokens.access(UserId(7), 0, now);
         assert_eq!(tokens.read_access(&refresh, now), Err(BadToken::Invalid));
         assert_eq!(tokens.read_refresh(&access, now), Err(BadToken::Invalid));
         let read = tokens.read_refresh(&refresh, now).unwrap();
@@ -367,7 +376,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ticket_opens_one_socket_within_a_minute() {
         let tickets = Tickets::default();
-        let access = Access { user: UserId(7), expires_at: 0 };
+        let access = Access { user: UserId(7), expires_at: 0, generation: 0 };
         let (used, late) = (tickets.issue(access).await.unwrap(), tickets.issue(access).await.unwrap());
         assert_eq!(tickets.redeem(&used).await, Some(access));
         assert_eq!(tickets.redeem(&used).await, None);
@@ -380,7 +389,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tickets_that_ran_out_make_room() {
         let tickets = Tickets::default();
-        let access = |user: usize| Access { user: UserId(i64::try_from(user).unwrap()), expires_at: 0 };
+        let access =
+            |user: usize| Access { user: UserId(i64::try_from(user).unwrap()), expires_at: 0, generation: 0 };
         for user in 0..MAX_TICKETS {
             tickets.issue(access(user)).await.unwrap();
         }
@@ -393,7 +403,7 @@ mod tests {
     #[tokio::test]
     async fn of_more_tickets_than_a_user_may_have_the_oldest_goes() {
         let tickets = Tickets::default();
-        let access = Access { user: UserId(7), expires_at: 0 };
+        let access = Access { user: UserId(7), expires_at: 0, generation: 0 };
         let oldest = tickets.issue(access).await.unwrap();
         let second = tickets.issue(access).await.unwrap();
         for _ in 2..=MAX_TICKETS_OF_USER {

@@ -156,6 +156,6 @@ impl ServerProcess {
 /// What makes these users' requests theirs, ready for the `Authorization` header.
 pub(crate) fn sign(users: &[UserId]) -> anyhow::Result<Vec<HeaderValue>> {
     let (tokens, now) = (Tokens::new(SECRET_KEY, TOKEN_LIFE, TOKEN_LIFE), Timestamp::now());
-    let bearer = |user: &UserId| HeaderValue::from_str(&format!("Bearer {}", tokens.access(*user, now)));
+    let bearer = |user: &UserId| HeaderValue::from_str(&format!("Bearer {}", tokens.access(*user, 0, now)));
     Ok(users.iter().map(bearer).collect::<Result<_, _>>()?)
 }

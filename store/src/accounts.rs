@@ -20,7 +20,7 @@ pub const LONGEST_EMAIL: usize = 254;
 macro_rules! user_columns {
     () => {
         "id, email, username, first_name, last_name, phone, address, date_of_birth, is_admin, is_active, \
-         date_joined, last_login, bio, avatar, preferences"
+         date_joined, last_login, bio, avatar, preferences, login_generation"
     };
 }
 
@@ -62,7 +62,7 @@ statements! {
              where other.id <> $1 and (other.email_folded = $3 or other.username_folded = $5)) returning ",
         user_columns!()
     );
-    SET_PASSWORD: "update users set password_hash = $2 where id = $1";
+    SET_PASSWORD: "update users set password_hash = $2, login_generation = login_generation + $3 where id = $1";
     LIST:
         sqlite concat!("select ", user_columns!(), " from users ", user_filter!(sqlite), " order by id limit $4 offset $5"),
         postgres
@@ -96,7 +96,8 @@ statements! {
                    (select id from refresh_families where expires_at < $1 order by expires_at limit 64)";
     ROTATE: "update refresh_families set current_token = $4, expires_at = $5 \
              where id = $1 and user_id = $2 and current_token = $3 and revoked_at is null \
-             and exists (select 1 from users where users.id = refresh_families.user_id and users.is_active)";
+             and exists (select 1 from users where users.id = refresh_families.user_id and users.is_active) \
+             returning (select login_generation from users where users.id = refresh_families.user_id)";
     REVOKE: "update refresh_families set revoked_at = $3 where id = $1 and user_id = $2 and revoked_at is null";
     /// For the history: how a user was before.
     LOCK:
@@ -347,8 +348,10 @@ pub async fn change(
     Ok(if taken.any() { Err(taken) } else { Ok(None) })
 }
 
-/// Stores the hash of a new password and ends every login of the user, on the administration site too. False if there
-/// is no such user. With an admin, who is noted in the history.
+/// Stores the hash of a new password and ends every login of the user, on the administration site too.
+///
+/// False if there is no such user. With an admin, who is noted in the history; then access tokens are void as well, since
+/// it is not their owner who has one in hand.
 ///
 /// # Errors
 /// Any [`StoreError`].
@@ -362,7 +365,7 @@ pub async fn set_password(
     transaction!(db, tx => {
         let user: Option<User> = sqlx::query_as(LOCK.on(db)).bind(id).fetch_optional(&mut *tx).await?;
         let Some(user) = user else { return Ok(false) };
-        sqlx::query(SET_PASSWORD.on(db)).bind(id).bind(password_hash).execute(&mut *tx).await?;
+        sqlx::query(SET_PASSWORD.on(db)).bind(id).bind(password_hash).bind(i64::from(by.is_some())).execute(&mut *tx).await?;
         sqlx::query(REVOKE_ALL.on(db)).bind(id).bind(now).execute(&mut *tx).await?;
         sqlx::query(END_ADMIN_LOGINS.on(db)).bind(id).execute(&mut *tx).await?;
         let fields = changes::Fields::default().is("password", &"set anew");
@@ -517,8 +520,9 @@ pub async fn log_in(
     })
 }
 
-/// Puts `next` in the place of `token`, which is used up by it. False if `token` is not the current one of a living
-/// family: then somebody has a copy of it, and the family dies.
+/// Puts `next` in the place of `token`, which is used up by it, and gives the generation of the user's logins.
+///
+/// None if `token` is not the current one of a living family: then somebody has a copy of it, and the family dies.
 ///
 /// # Errors
 /// Any [`StoreError`].
@@ -527,18 +531,18 @@ pub async fn rotate(
     token: RefreshToken,
     next: Uuid,
     expires_at: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<i64>, StoreError> {
     transaction!(db, tx => {
-        let rotated = sqlx::query(ROTATE.on(db))
+        let rotated: Option<(i64,)> = sqlx::query_as(ROTATE.on(db))
             .bind(token.family)
             .bind(token.user)
             .bind(token.id)
             .bind(next)
             .bind(expires_at)
-            .execute(&mut *tx)
+            .fetch_optional(&mut *tx)
             .await?;
-        if rotated.rows_affected() > 0 {
-            return Ok(true);
+        if let Some((generation,)) = rotated {
+            return Ok(Some(generation));
         }
         sqlx::query(REVOKE.on(db))
             .bind(token.family)
@@ -546,7 +550,7 @@ pub async fn rotate(
             .bind(Timestamp::now())
             .execute(&mut *tx)
             .await?;
-        Ok(false)
+        Ok(None)
     })
 }
 

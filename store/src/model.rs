@@ -268,6 +268,8 @@ pub struct User {
     pub avatar: Option<String>,
     /// A JSON object in text, at most 8 KiB.
     pub preferences: String,
+    /// Access tokens of an older generation are void.
+    pub login_generation: i64,
 }
 
 /// A category of the catalogue.

@@ -32,7 +32,7 @@ statements! {
                (select token_digest from admin_sessions where seen_at <= $1 order by seen_at limit 64)";
     FIND: "select u.id, u.email, u.username, u.first_name, u.last_name, u.phone, u.address, u.date_of_birth, \
                u.is_admin, u.is_active, u.date_joined, u.last_login, u.bio, u.avatar, u.preferences, \
-               s.seen_at, s.begun_at \
+               u.login_generation, s.seen_at, s.begun_at \
            from admin_sessions s join users u on u.id = s.user_id \
            where s.token_digest = $1 and s.seen_at > $2 and s.begun_at > $3 and u.is_active and u.is_admin";
     TOUCH: "update admin_sessions set seen_at = $2 where token_digest = $1 and seen_at < $2";

@@ -222,6 +222,36 @@ async fn pages_are_compressed_like_everything_else() {
 }
 
 #[tokio::test]
+async fn whose_password_an_admin_sets_is_logged_out_everywhere_at_once() {
+    const NEW: &str = "Walnut-Harbour-7";
+    let shop = Shop::start().await;
+    let ada = shop.register("ada").await;
+    let mut socket = ada.socket().await;
+    let ticket = ada.post("/auth/api/ws-ticket/", json!({})).await.is(201).text("ticket").to_owned();
+    let mut browser = Browser::of_admin(&shop).await;
+    let path = format!("/admin/users/{}/", ada.id);
+    let fields = [("password", NEW), ("password_confirm", NEW)];
+    let done = browser.submit(&path, &format!("{path}password/"), &fields).await;
+    assert!(browser.follow(done).await.plain().contains("is logged out everywhere"));
+    ada.get("/auth/api/profile/").await.is(401);
+    ada.post("/auth/api/token/verify/", json!({ "token": ada.access })).await.is(401);
+    ada.post("/auth/api/token/refresh/", json!({ "refresh": ada.refresh })).await.is(401);
+    let closed = tokio::time::timeout(AT_ONCE, socket.closed_with()).await;
+    assert_eq!(closed.expect("it is closed at once"), Some(4401));
+    let (status, _) = ada.knock().query("ticket", &ticket).refused().await;
+    assert_eq!(status, 401, "a ticket that was bought before opens nothing");
+    // The new login holds, and so does what is made of it.
+    let again = shop.anyone().signed_in_as(&ada.email, NEW).await;
+    let _socket = again.socket().await;
+    let pair = again.post("/auth/api/token/refresh/", json!({ "refresh": again.refresh })).await.is(200);
+    again.bearing(pair.text("access")).get("/auth/api/profile/").await.is(200);
+    // Who changes his own password goes on with what he has in hand.
+    let change = json!({ "current_password": NEW, "password": PASSWORD, "password_confirm": PASSWORD });
+    again.post("/auth/api/password/", change).await.is(204);
+    again.get("/auth/api/profile/").await.is(200);
+}
+
+#[tokio::test]
 async fn who_is_no_admin_any_more_sees_no_events_of_others_from_that_moment() {
     let shop = Shop::start().await;
     let (admin, ada) = (shop.admin().await, shop.register("ada").await);

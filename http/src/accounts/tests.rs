@@ -290,7 +290,7 @@ async fn credentials_that_are_none_and_bad_ones_are_told_apart() {
         "messages": [{"token_class": "AccessToken", "token_type": "access", "message": "Token is invalid"}],
     });
     assert_eq!(answer.json, expected);
-    let unknown = shop.api.tokens.access(UserId(99), Timestamp::now());
+    let unknown = shop.api.tokens.access(UserId(99), 0, Timestamp::now());
     assert_eq!(shop.get("/auth/api/profile/", &unknown).await.is(401).json["code"], "user_not_found");
     shop.close().await;
 }

@@ -1,7 +1,7 @@
 //! Users: the list with its search, one with what an admin may do to the account, and their orders.
 //!
-//! The rules are those of the API: the last active admin stays one, whoever is deactivated is out at once, and a new
-//! password ends every login of its user.
+//! The rules are those of the API: the last active admin stays one, and whoever is deactivated is out at once. A new
+//! password ends every login of its user, and voids his access tokens.
 
 use askama::Template;
 use salvo::http::StatusCode;
@@ -160,7 +160,9 @@ async fn set_password(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiE
         return user_page(depot, id, StatusCode::BAD_REQUEST, sheet).await;
     }
     let hash = api.passwords.hash(password).await?;
-    if !accounts::set_password(&api.db, id, &hash, Some(&staff.author())).await? {
+    let (db, author) = (api.db.clone(), staff.author());
+    let write = async move { accounts::set_password(&db, id, &hash, Some(&author)).await };
+    if !api.handles.invalidator.write(vec![Key::User(id)], write).await? {
         return Err(ApiError::not_found());
     }
     let flash = Flash::done(format!("{} has a new password, and is logged out everywhere.", user.email));

@@ -68,7 +68,7 @@ impl House {
     }
 
     fn token(&self, user: UserId) -> String {
-        self.api.tokens.access(user, Timestamp::now())
+        self.api.tokens.access(user, 0, Timestamp::now())
     }
 
     async fn happen(&self, user: UserId, count: i64) {
@@ -87,7 +87,8 @@ impl House {
             self.api.handles.sessions.attach(user, viewer, from.map(EventId)).await.expect("there is room");
         // It is known from here on, so that nothing waits for the database while the clock is in hand.
         self.api.cache.user(&self.api.db, viewer).await.unwrap();
-        let access = Access { user: viewer, expires_at: Timestamp::now().unix_seconds() + life };
+        let access =
+            Access { user: viewer, expires_at: Timestamp::now().unix_seconds() + life, generation: 0 };
         let visit = Visit::new(self.api.clone(), access, user, attached);
         let (near, far) = duplex(1024);
         let server = WebSocketStream::from_raw_socket(near, Role::Server, Some(super::config())).await;
@@ -371,7 +372,7 @@ async fn four_ways_lead_in() {
     let token = street.house.token(user);
     let door = format!("/ws/notifications/{user}/");
     let ticket = async || {
-        let access = Access { user, expires_at: Timestamp::now().unix_seconds() + 60 };
+        let access = Access { user, expires_at: Timestamp::now().unix_seconds() + 60, generation: 0 };
         street.house.api.tickets.issue(access).await.unwrap()
     };
     let bearer = format!("Bearer {token}");

@@ -11,12 +11,12 @@ use super::Redis;
 use crate::model::UserId;
 
 impl Redis {
-    /// Keeps a ticket under its digest for `life`, and of this user's no more than `most`: the oldest goes.
+    /// Keeps a ticket under its digest for `life`, and of this user's no more than `most`: the oldest goes. It says whose it
+    /// is, and of the token that bought it when it runs out and its generation.
     pub async fn keep_ticket(
         &self,
         digest: &str,
-        user: UserId,
-        expires_at: i64,
+        (user, expires_at, generation): (UserId, i64, i64),
         life: Duration,
         most: i64,
     ) -> Option<()> {
@@ -25,7 +25,7 @@ impl Redis {
         let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         let pipeline = connection.commands.pipeline();
         let work = async {
-            let value = format!("{user} {expires_at}");
+            let value = format!("{user} {expires_at} {generation}");
             let () = pipeline.set(ticket, value, Some(Expiration::EX(seconds)), None, false).await?;
             let () = pipeline.lpush(&of_user, digest).await?;
             let () = pipeline.lrange(&of_user, most, -1).await?;
@@ -42,14 +42,14 @@ impl Redis {
         connection.door.ask(work).await
     }
 
-    /// Takes the ticket with this digest: whose it is, and when the token that bought it runs out. It is gone then.
-    pub async fn take_ticket(&self, digest: &str) -> Option<Option<(UserId, i64)>> {
+    /// Takes the ticket with this digest: what it says. It is gone then.
+    pub async fn take_ticket(&self, digest: &str) -> Option<Option<(UserId, i64, i64)>> {
         let connection = self.usable_by(|connection| &connection.door)?;
         let question = connection.commands.getdel::<Option<String>, _>(self.ticket(digest));
         let kept = connection.door.ask(question).await?;
         Some(kept.and_then(|kept| {
-            let (user, expires_at) = kept.split_once(' ')?;
-            Some((user.parse().ok()?, expires_at.parse().ok()?))
+            let mut words = kept.split(' ');
+            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
         }))
     }
 

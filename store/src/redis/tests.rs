@@ -274,12 +274,12 @@ async fn a_ticket_is_taken_once_and_the_oldest_of_too_many_goes() {
     let (a, b) = (&pair.a.redis, &pair.b.redis);
     let user = crate::model::UserId(7);
     for name in ["first", "second", "third"] {
-        a.keep_ticket(name, user, 99, Duration::from_mins(1), 2).await.unwrap();
+        a.keep_ticket(name, (user, 99, 3), Duration::from_mins(1), 2).await.unwrap();
     }
     assert_eq!(b.take_ticket("first").await.unwrap(), None);
-    assert_eq!(b.take_ticket("third").await.unwrap(), Some((user, 99)));
+    assert_eq!(b.take_ticket("third").await.unwrap(), Some((user, 99, 3)));
     assert_eq!(a.take_ticket("third").await.unwrap(), None);
-    assert_eq!(a.take_ticket("second").await.unwrap(), Some((user, 99)));
+    assert_eq!(a.take_ticket("second").await.unwrap(), Some((user, 99, 3)));
 }
 
 #[tokio::test]
