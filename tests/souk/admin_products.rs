@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Browser, Product, Shop, hidden, says};
+use crate::harness::{Answer, Browser, PASSWORD, Product, Shop, hidden, says};
 
 /// What a form of a product holds, with these differing from what is usual.
 fn filled_in<'f>(category: &'f str, more: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
@@ -116,8 +116,20 @@ async fn a_form_that_was_open_while_something_happened_undoes_nothing() {
     shop.admin().await.patch(&kettle.path(), json!({ "price": "39.90" })).await.is(200);
     let refused =
         save(&mut browser, &kettle, &opened, &category, &[("stock", "30"), ("price", "59.90")]).await.is(409);
-    says(&refused, "changed this product while the form was open");
+    says(&refused, "somebody, through the API, changed this product while the form was open");
+    says(&refused, "price: 39.90 → 59.90");
     assert_eq!(shop.anyone().get(&kettle.path()).await.is(200).text("price"), "39.90");
+
+    let opened = open(&mut browser, &kettle).await;
+    let mut second = Browser::of(&shop);
+    shop.another_admin("second").await;
+    second.log_in("second@example.com", PASSWORD).await.is(303);
+    let of_second = open(&mut second, &kettle).await;
+    save(&mut second, &kettle, &of_second, &category, &[("stock", "30"), ("price", "49.90")]).await.is(303);
+    let refused =
+        save(&mut browser, &kettle, &opened, &category, &[("stock", "30"), ("price", "59.90")]).await.is(409);
+    says(&refused, "second@example.com changed this product while the form was open");
+    says(&refused, "price: 49.90 → 59.90");
 
     let path = format!("/admin/products/{}/stock/", kettle.id);
     let page = format!("/admin/products/{}/", kettle.id);

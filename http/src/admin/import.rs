@@ -374,7 +374,11 @@ fn as_new(change: ProductChange, sku: String) -> Option<NewProduct> {
 }
 
 /// What would be another value, column by column.
-fn differences(product: &Product, change: &ProductChange, category: Option<&Category>) -> Vec<String> {
+pub(super) fn differences(
+    product: &Product,
+    change: &ProductChange,
+    category: Option<&Category>,
+) -> Vec<String> {
     let mut found = Vec::new();
     let mut compare = |name: &str, before: String, after: Option<String>| {
         if let Some(after) = after.filter(|after| *after != before) {
@@ -389,6 +393,7 @@ fn differences(product: &Product, change: &ProductChange, category: Option<&Cate
     compare("price", product.price.to_string(), change.price.map(|price| price.to_string()));
     compare("stock", product.stock.to_string(), change.stock.map(|stock| stock.to_string()));
     compare("category", product.category_name.clone(), category.map(|category| category.name.clone()));
+    compare("sku", product.sku.clone(), change.sku.clone());
     compare("featured", product.featured.to_string(), change.featured.map(|is| is.to_string()));
     compare("active", product.is_active.to_string(), change.is_active.map(|is| is.to_string()));
     found

@@ -15,6 +15,7 @@ use souk_store::model::{MAX_STOCK, Movement, Product, ProductId, Timestamp};
 
 use super::super::form::{Form, Sheet};
 use super::super::history::{self, Entry};
+use super::super::import::differences;
 use super::super::list::Choice;
 use super::super::page::{Flash, Layout, Page};
 use super::super::session::{form, staff};
@@ -200,7 +201,7 @@ pub(super) async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, A
     // Who leaves the level alone means no level: sales in between are none of this form's business.
     change.stock = change.stock.filter(|stock| *stock != was);
     let seen = Seen { version: None, updated_at: Some(updated_at), stock: change.stock.map(|_| was) };
-    let name = change.name.clone().unwrap_or_default();
+    let typed = change.clone();
     let ledger = api.handles.ledger.by(staff.author());
     let mut why = None;
     let named = |image| {
@@ -212,7 +213,7 @@ pub(super) async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, A
     };
     let refused = match (api.media.keep(image, named).await, why) {
         (Ok(product), _) => {
-            let flash = Flash::done(format!("{name} was saved."));
+            let flash = Flash::done(format!("{} was saved.", product.name));
             return Ok(Page::see_with(&format!("{LIST}{}/", product.id), staff, &flash));
         }
         (Err(_), Some(refused)) => refused,
@@ -233,11 +234,18 @@ pub(super) async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, A
             again(conflict, now, errors, level, form.text("seen").to_owned()).await
         }
         Refused::Books(Refusal::ProductChanged) => {
-            let who = history::of(api, Kind::Product, now.id.0).await?;
-            let who = who.first().map_or("somebody", |entry| entry.change.admin_email.as_str());
+            let known = history::of(api, Kind::Product, now.id.0).await?;
+            // Of the API's changes there is no history.
+            let who = known.iter().find(|entry| entry.change.at == now.updated_at);
+            let who = who.map_or("somebody, through the API,", |entry| entry.change.admin_email.as_str());
+            let categories = api.cache.categories(&api.db, true).await?;
+            let category = categories.iter().find(|category| Some(category.id) == typed.category_id);
+            let differences = match differences(&now, &typed, category) {
+                none if none.is_empty() => "What you typed is what is there now.".to_owned(),
+                some => format!("Save again to put what you typed in its place: {}.", some.join("; ")),
+            };
             let message = format!(
-                "Nothing was saved: {who} changed this product while the form was open. What you typed is still here; \
-                 what is there now is under History and in the list. Save again to put yours in its place."
+                "Nothing was saved: {who} changed this product while the form was open. {differences}"
             );
             let seen = now.updated_at.to_string();
             again(conflict, now, FieldErrors::of_all(&message), was, seen).await
