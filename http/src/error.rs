@@ -68,7 +68,13 @@ impl ApiError {
         self.header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
-    fn retry_after(self, seconds: u64) -> Self {
+    /// When to come again, if it says so.
+    pub(crate) fn retry_after(&self) -> Option<&HeaderValue> {
+        let mut headers = self.0.headers.iter();
+        headers.find(|(name, _)| *name == header::RETRY_AFTER).map(|(_, value)| value)
+    }
+
+    fn come_again_in(self, seconds: u64) -> Self {
         self.header(header::RETRY_AFTER, seconds.into())
     }
 
@@ -193,7 +199,7 @@ impl ApiError {
     pub(crate) fn throttled(seconds: u64) -> Self {
         let unit = if seconds == 1 { "second" } else { "seconds" };
         let detail = format!("Request was throttled. Expected available in {seconds} {unit}.");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(seconds)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail).come_again_in(seconds)
     }
 
     /// 500. The cause belongs into the log, not here.
@@ -218,7 +224,7 @@ impl ApiError {
 
     /// 503 with another text.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).come_again_in(RETRY_AFTER)
     }
 
     /// The answer for a status that something other than a handler set, without a body.

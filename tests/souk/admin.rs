@@ -265,3 +265,21 @@ async fn who_is_no_admin_any_more_sees_no_events_of_others_from_that_moment() {
     own.is_quiet().await;
     second.get("/auth/api/profile/").await.is(200);
 }
+
+#[tokio::test]
+async fn a_form_that_says_nothing_of_use_is_told_so() {
+    let shop = Shop::start().await;
+    let ada = shop.register("ada").await;
+    let mut browser = Browser::of_admin(&shop).await;
+    let path = format!("/admin/users/{}/", ada.id);
+    for fields in [&[("is_admin", "maybe")][..], &[]] {
+        let refused = browser.submit(&path, &format!("{path}switch/"), fields).await.is(400);
+        assert!(refused.plain().contains("nothing that can be done to an account"), "{refused}");
+    }
+    let mut stranger = Browser::of(&shop);
+    let mut answer = stranger.log_in("x@example.com", "wrong").await;
+    while answer.status == 403 {
+        answer = stranger.log_in("x@example.com", "wrong").await;
+    }
+    assert!(answer.is(429).header("retry-after").parse::<u64>().unwrap() > 0);
+}

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use salvo::http::{Method, StatusCode};
+use salvo::http::{Method, StatusCode, header};
 use salvo::routing::FlowCtrl;
 use salvo::{Depot, Handler, Request, Response, Router, Writer, async_trait};
 use souk_store::accounts::Credentials;
@@ -249,6 +249,9 @@ async fn log_in(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Res
         Ok(Some(())) => {}
         Ok(None) => return refused(req, res, StatusCode::FORBIDDEN, FieldErrors::of_all(WRONG_CREDENTIALS)),
         Err(error) if error.status() == StatusCode::TOO_MANY_REQUESTS => {
+            if let Some(after) = error.retry_after() {
+                res.headers_mut().insert(header::RETRY_AFTER, after.clone());
+            }
             return refused(req, res, error.status(), FieldErrors::of_all(error.detail()));
         }
         Err(error) => return Err(error),

@@ -128,7 +128,9 @@ async fn switch(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> 
     let mut fields = form.fields();
     let is_active = fields.boolean("is_active").optional();
     let is_admin = fields.boolean("is_admin").optional();
-    fields.finish()?;
+    if !fields.are_good() || (is_active, is_admin) == (None, None) {
+        return Err(ApiError::bad_request("This is nothing that can be done to an account."));
+    }
     let (db, author) = (api.db.clone(), staff.author());
     let write = async move { accounts::switch(&db, id, is_active, is_admin, Some(&author)).await };
     let flash = match api.handles.invalidator.write(vec![Key::User(id)], write).await? {

@@ -95,7 +95,8 @@ impl Files {
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         let path = self.root.join(name);
         // A link is followed nowhere: the server makes none.
-        fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()).then_some(path)
+        let is_folder = fs::symlink_metadata(path.parent()?).is_ok_and(|found| found.is_dir());
+        (is_folder && fs::symlink_metadata(&path).is_ok_and(|found| found.is_file())).then_some(path)
     }
 }
 
@@ -154,6 +155,21 @@ mod tests {
         ] {
             assert_eq!(media_type(&bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = Files::new(folder.path().to_owned());
+        let name = new_name("png");
+        let file = elsewhere.path().join(&name[3..]);
+        fs::write(&file, "secret").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(&name[..2])).unwrap();
+        assert_eq!(files.path(&name), None);
+        fs::remove_file(folder.path().join(&name[..2])).unwrap();
+        fs::create_dir(folder.path().join(&name[..2])).unwrap();
+        std::os::unix::fs::symlink(file, folder.path().join(&name)).unwrap();
+        assert_eq!(files.path(&name), None);
     }
 
     #[test]
