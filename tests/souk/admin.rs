@@ -276,6 +276,14 @@ async fn a_form_that_says_nothing_of_use_is_told_so() {
         let refused = browser.submit(&path, &format!("{path}switch/"), fields).await.is(400);
         assert!(refused.plain().contains("nothing that can be done to an account"), "{refused}");
     }
+    // A filter that is no good would export everything.
+    for list in ["products/", "orders/", "users/"] {
+        let query = "?status=bogus&is_active=perhaps&customer=nobody%40example.com";
+        let elsewhere = browser.get(&format!("/admin/{list}export/{query}")).await.is(303);
+        let location = elsewhere.header("location").to_owned();
+        assert!(location.starts_with(&format!("/admin/{list}?")), "{location}");
+        assert!(browser.get(&location).await.is(200).plain().contains("class=\"error\""));
+    }
     let mut stranger = Browser::of(&shop);
     let mut answer = stranger.log_in("x@example.com", "wrong").await;
     while answer.status == 403 {

@@ -1,7 +1,8 @@
 //! CSV of products, orders and users, as the lists are filtered: read and written a few hundred rows at a time, so that no
 //! more than these are in memory, however many there are.
 //!
-//! A cell that a spreadsheet would take for a formula begins with an apostrophe. If the database fails on the way, the
+//! A filter that is no good filters nothing, so the list is shown instead, which says what is wrong with it. A cell that a
+//! spreadsheet would take for a formula begins with an apostrophe. If the database fails on the way, the
 //! connection is cut, so that half a file does not pass for a whole one.
 
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::try_unfold;
 use salvo::http::{HeaderValue, header};
-use salvo::{Depot, Request, Response, handler};
+use salvo::{Depot, Request, Response, Writer};
 use souk_store::model::{Category, OrderId, ProductId, Timestamp, UserId};
 use souk_store::search::staff as search;
 use souk_store::{StoreError, accounts, chain, orders};
 
+use super::list::link;
+use super::page::Page;
 use super::{orders as order_pages, products, users};
 use crate::Api;
 use crate::error::ApiError;
@@ -121,6 +124,17 @@ where
     Ok(())
 }
 
+/// Leads to the list with these filters, which says what is wrong with them.
+async fn show_list(
+    list: &str,
+    req: &mut Request,
+    depot: &mut Depot,
+    res: &mut Response,
+) -> Result<(), ApiError> {
+    Page::see(&format!("{list}{}", link(req, &[]))).write(req, depot, res).await;
+    Ok(())
+}
+
 fn yes_or_no(is: bool) -> String {
     if is { "true" } else { "false" }.to_owned()
 }
@@ -132,7 +146,10 @@ pub(super) async fn of_products(
 ) -> Result<(), ApiError> {
     let api = Arc::clone(api(depot));
     let categories: Arc<Vec<Category>> = api.cache.categories(&api.db, true).await?;
-    let (filter, _) = products::read_filter(req, &categories);
+    let (filter, sheet) = products::read_filter(req, &categories);
+    if sheet.has_errors() {
+        return show_list(products::LIST, req, depot, res).await;
+    }
     send(res, "products", PRODUCTS, ProductId(0), move |after| {
         let (api, categories, filter) = (Arc::clone(&api), Arc::clone(&categories), filter.clone());
         async move {
@@ -162,7 +179,10 @@ pub(super) async fn of_orders(
     res: &mut Response,
 ) -> Result<(), ApiError> {
     let api = Arc::clone(api(depot));
-    let query = order_pages::read_filter(req, &api).await?.query;
+    let order_pages::Filter { query, sheet } = order_pages::read_filter(req, &api).await?;
+    if sheet.has_errors() {
+        return show_list(order_pages::LIST, req, depot, res).await;
+    }
     send(res, "orders", ORDERS, OrderId(0), move |after| {
         let (api, query) = (Arc::clone(&api), query.clone());
         async move {
@@ -193,10 +213,16 @@ async fn customer(api: &Api, id: UserId) -> Result<String, StoreError> {
     Ok(api.cache.user(&api.db, id).await?.map(|user| user.email.clone()).unwrap_or_default())
 }
 
-#[handler]
-pub(super) fn of_users(req: &mut Request, depot: &mut Depot, res: &mut Response) -> Result<(), ApiError> {
+pub(super) async fn of_users(
+    req: &mut Request,
+    depot: &mut Depot,
+    res: &mut Response,
+) -> Result<(), ApiError> {
     let api = Arc::clone(api(depot));
-    let (filter, _) = users::read_filter(req);
+    let (filter, sheet) = users::read_filter(req);
+    if sheet.has_errors() {
+        return show_list(users::LIST, req, depot, res).await;
+    }
     send(res, "users", USERS, UserId(0), move |after| {
         let (api, filter) = (Arc::clone(&api), filter.clone());
         async move {

@@ -29,7 +29,7 @@ use crate::error::ApiError;
 use crate::extract::{api, id};
 use crate::route::route;
 
-const LIST: &str = "/admin/orders/";
+pub(super) const LIST: &str = "/admin/orders/";
 
 /// The routes of this file.
 pub(super) fn routes() -> Router {

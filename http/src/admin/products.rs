@@ -32,7 +32,7 @@ use crate::extract::api;
 use crate::fields::Fields;
 use crate::route::route;
 
-const LIST: &str = "/admin/products/";
+pub(super) const LIST: &str = "/admin/products/";
 
 /// The routes of this file, and of those below it.
 pub(super) fn routes() -> Router {

@@ -26,7 +26,7 @@ use crate::extract::{api, id};
 use crate::passwords::Owner;
 use crate::route::route;
 
-const LIST: &str = "/admin/users/";
+pub(super) const LIST: &str = "/admin/users/";
 
 /// How many orders a user's page shows.
 const ORDERS: i64 = 10;
@@ -35,7 +35,7 @@ const ORDERS: i64 = 10;
 pub(super) fn routes() -> Router {
     Router::with_path("users")
         .get(route!(list(req, depot)))
-        .push(Router::with_path("export").get(export::of_users))
+        .push(Router::with_path("export").get(route!(export::of_users(req, depot, res))))
         .push(
             Router::with_path("{user}")
                 .get(route!(show(req, depot)))
