@@ -117,6 +117,14 @@ async fn new_orders_appear_on_the_dashboard() {
     let order = ada.buy(&tea, 3).await.id();
     let live = browser.get("/admin/live/").await.is(200).plain();
     assert!(live.contains(&format!("data-id=\"{order}\"")) && !live.contains("<html"), "{live}");
+    // Whoever opens the page sees what is so now, and nobody sees older numbers after that.
+    let page = browser.get("/admin/").await.is(200).plain();
+    assert!(page.contains("36.00") && page.contains("sold out"), "{page}");
+    ada.post(&format!("/api/orders/{order}/cancel/"), serde_json::json!({})).await.is(200);
+    let page = browser.get("/admin/").await.is(200).plain();
+    assert!(page.contains("<h2>cancelled</h2><p class=\"number\">1</p>"), "{page}");
+    let again = ada.buy(&tea, 3).await.id();
+    assert!(browser.get("/admin/live/").await.is(200).plain().contains(&format!("data-id=\"{again}\"")));
     crate::harness::eventually("the numbers follow", async || {
         let mut browser = browser.at(&shop);
         let page = browser.get("/admin/live/").await.is(200).plain();

@@ -1,7 +1,8 @@
 //! The first page: today's orders and revenue, orders by status, what is short of stock, and the newest orders, which a
 //! script asks for every few seconds, so that they appear as they are placed.
 //!
-//! The counting is done once every few seconds for all who look on; the newest orders are read each time.
+//! Whoever opens the page has everything counted anew. For all who look on it is done once every few seconds; the newest
+//! orders are read each time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,14 +93,7 @@ impl Plot {
     }
 }
 
-async fn live(api: &Api) -> Result<Live, ApiError> {
-    let now = Timestamp::now();
-    let numbers =
-        api.dashboard.0.try_get_with((), async { reports::numbers(&api.db, now).await.map(Arc::new) });
-    let numbers = Box::pin(numbers).await.map_err(|error: Arc<StoreError>| {
-        tracing::warn!(error = chain(&*error), "the numbers of the dashboard could not be counted");
-        ApiError::unavailable("The database is not available. Try again later.")
-    })?;
+async fn live(api: &Api, now: Timestamp, numbers: Arc<Numbers>) -> Result<Live, ApiError> {
     let newest = reports::newest(&api.db, NEWEST).await?;
     let hours = &numbers.hours;
     Ok(Live {
@@ -116,11 +110,22 @@ async fn live(api: &Api) -> Result<Live, ApiError> {
 }
 
 pub(super) async fn show(depot: &mut Depot) -> Result<Page, ApiError> {
-    let live = live(api(depot)).await?;
+    let (api, now) = (api(depot), Timestamp::now());
+    let numbers = Arc::new(reports::numbers(&api.db, now).await?);
+    // Those who look on see no older ones after this.
+    api.dashboard.0.insert((), Arc::clone(&numbers)).await;
+    let live = live(api, now, numbers).await?;
     Page::ok(&DashboardPage { layout: Layout::new(staff(depot), "dashboard", "Dashboard"), live })
 }
 
 /// The same without what is around it, for the script.
 pub(super) async fn show_live(depot: &mut Depot) -> Result<Page, ApiError> {
-    Page::part(&live(api(depot)).await?)
+    let (api, now) = (api(depot), Timestamp::now());
+    let numbers =
+        api.dashboard.0.try_get_with((), async { reports::numbers(&api.db, now).await.map(Arc::new) });
+    let numbers = Box::pin(numbers).await.map_err(|error: Arc<StoreError>| {
+        tracing::warn!(error = chain(&*error), "the numbers of the dashboard could not be counted");
+        ApiError::unavailable("The database is not available. Try again later.")
+    })?;
+    Page::part(&live(api, now, numbers).await?)
 }
