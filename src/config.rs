@@ -139,6 +139,23 @@ struct Settings {
     #[arg(long = "RUST_LOG", default_value = "info", value_parser = log_filter, help_heading = "Server")]
     rust_log: String,
 
+    /// How many milliseconds a request may take before the log warns of it; 0 tells of each.
+    #[arg(long = "SLOW_REQUEST_MS", default_value = "1000", value_parser = milliseconds, help_heading = "Server")]
+    slow_request: Duration,
+
+    /// The same for a statement of the database.
+    #[arg(long = "SLOW_QUERY_MS", default_value = "250", value_parser = milliseconds, help_heading = "Server")]
+    slow_query: Duration,
+
+    /// `http://HOST:PORT` of an OpenTelemetry collector: spans of requests are sent there, as OTLP over HTTP. Left out: they
+    /// are not made. The standard's other variables, as `OTEL_TRACES_SAMPLER`, count too.
+    #[arg(long = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = collector, help_heading = "Server")]
+    collector: Option<String>,
+
+    /// What the collector knows this service by.
+    #[arg(long = "OTEL_SERVICE_NAME", default_value = "souk", help_heading = "Server")]
+    service_name: String,
+
     /// `sqlite://PATH` (made when it is not there) or `postgres://USER:PASSWORD@HOST:PORT/NAME`.
     #[arg(
         long = "DATABASE_URL",
@@ -261,6 +278,19 @@ fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
+fn milliseconds(text: &str) -> Result<Duration, &'static str> {
+    let millis = text.parse().ok().filter(|millis| *millis <= 3_600_000);
+    millis.map(Duration::from_millis).ok_or("must be a number of milliseconds from 0 to 3600000")
+}
+
+fn collector(text: &str) -> Result<String, &'static str> {
+    let address = text.trim_end_matches('/');
+    match address.strip_prefix("http://") {
+        Some(host) if !host.is_empty() && !host.contains(['?', '#', '@', ' ']) => Ok(address.to_owned()),
+        _ => Err("must be http://HOST:PORT"),
+    }
+}
+
 fn minutes(text: &str) -> Result<u32, &'static str> {
     whole_number(text, 525_600).ok_or("must be a number of minutes from 1 to 525600")
 }
@@ -349,6 +379,14 @@ pub struct Config {
     /// Where uploaded images are kept.
     pub media_root: PathBuf,
     tls_files: Option<[PathBuf; 2]>,
+    /// From here on a request is a slow one.
+    pub slow_request: Duration,
+    /// From here on a statement is a slow one.
+    pub slow_query: Duration,
+    /// Where spans are sent; without a slash at the end.
+    pub collector: Option<String>,
+    /// Under which name.
+    pub service_name: String,
     given_secret_key: Option<Secret>,
     debug_given: bool,
 }
@@ -399,6 +437,10 @@ impl Config {
             },
             tls_files,
             media_root: settings.media_root,
+            slow_request: settings.slow_request,
+            slow_query: settings.slow_query,
+            collector: settings.collector,
+            service_name: settings.service_name,
             given_secret_key: settings.secret_key.map(Secret),
             debug_given: settings.debug.is_some(),
         })
@@ -530,6 +572,10 @@ pub fn settings_help() -> String {
             defaults.map(|value| format!("[default: {}]", value.to_string_lossy())).collect();
         let mut line = format!("  {name:<width$}", width = HELP_COLUMN - 2);
         let mut blank = true;
+        if name.len() + 2 >= HELP_COLUMN {
+            help += &format!("{line}\n");
+            line = " ".repeat(HELP_COLUMN);
+        }
         for word in text.split_whitespace().chain(defaults.iter().map(String::as_str)) {
             if !blank && line.len() + 1 + word.len() > HELP_WIDTH {
                 help += &format!("{line}\n");

@@ -88,7 +88,9 @@ impl App {
         let tls = config.tls()?;
         let connections = descriptors::connections(config.max_connections, config.max_requests);
         media_root(config)?;
-        let db = Db::connect(config.database_url.reveal()).await.context("cannot open the database")?;
+        let db = Db::connect_warning(config.database_url.reveal(), config.slow_query)
+            .await
+            .context("cannot open the database")?;
         db.migrate().await?;
         let cache = Cache::over(CACHE_BYTES, redis(config, &db).await?);
         let tree = Tree::start(&db, &cache, config.socket_limits).await?;
@@ -101,6 +103,8 @@ impl App {
             trusted_proxies: config.trusted_proxies.clone(),
             max_requests: config.max_requests,
             media_root: config.media_root.clone(),
+            slow_request: config.slow_request,
+            exports_spans: config.collector.is_some(),
         };
         let api = Arc::new(Api::new(db.clone(), cache, tree.handles().clone(), settings));
         let limits = ServerLimits { connections };

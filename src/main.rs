@@ -89,19 +89,30 @@ fn in_one_line(error: &anyhow::Error) -> String {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let environment = Environment::read()?;
     let config = Config::read(&environment)?;
-    logging::start(&config);
+    let log = logging::start(&config, matches!(command, Command::Serve { .. }))?;
+    let outcome = perform(command, &config, &environment).await;
+    log.close().await;
+    outcome
+}
+
+async fn perform(command: Command, config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve { demo } => serve(&config, demo).await,
-        Command::Migrate => migrate(&config).await,
-        Command::Createsuperuser(wish) => create_superuser(&config, &wish, &environment).await,
-        Command::Seed(wish) => seed::run(&config, &wish).await,
+        Command::Serve { demo } => serve(config, demo).await,
+        Command::Migrate => migrate(config).await,
+        Command::Createsuperuser(wish) => create_superuser(config, &wish, environment).await,
+        Command::Seed(wish) => seed::run(config, &wish).await,
         Command::Openapi => print_openapi(),
-        Command::Audit => audit::run(&config).await,
+        Command::Audit => audit::run(config).await,
     }
 }
 
+/// SIGXFSZ, which has this number wherever Souk runs.
+const FILE_SIZE_EXCEEDED: i32 = 25;
+
 async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
     let mut stop = StopSignals::install()?;
+    // A file that may not grow any further shall be an error of the write, as on a full disk, and not the end of it all.
+    let _file_size = signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).context("cannot listen for signals")?;
     let listener = souk::bind(config).await?;
     // Also before `--demo` fills a database that a missing key would not let open.
     config.secret_key()?;

@@ -17,6 +17,7 @@ use dashmap::DashMap;
 use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, RpcReplyPort, SupervisionEvent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use souk_store::Db;
 use souk_store::carts::{self, CartEdit};
@@ -28,7 +29,7 @@ use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
 use crate::ledger::Ledger;
 use crate::refusals::Refusals;
-use crate::{Refused, ask};
+use crate::{Refused, ask, work_span};
 
 /// How long a caller waits for his cart, with all that is before him in its queue.
 const DEADLINE: Duration = Duration::from_millis(2_800);
@@ -82,11 +83,19 @@ struct Desk {
 }
 
 enum Message {
-    Do(Errand, RpcReplyPort<Result<Outcome, Refused>>, Admission),
+    Do(Box<Request>),
     /// The row has this version by now, or a later one.
     Moved(i64),
     #[cfg(test)]
     Panic,
+}
+
+struct Request {
+    errand: Errand,
+    reply: RpcReplyPort<Result<Outcome, Refused>>,
+    _admission: Admission,
+    /// Of whoever asked.
+    span: Span,
 }
 
 /// Goes back when the request has been dealt with, whatever became of it.
@@ -103,6 +112,19 @@ enum Errand {
     Remove(CartItemId),
     Clear,
     CheckOut(Checkout),
+}
+
+impl Errand {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Add { .. } => "add",
+            Self::SetQuantity { .. } => "set quantity",
+            Self::Remove(_) => "remove",
+            Self::Clear => "clear",
+            Self::CheckOut(_) => "check out",
+        }
+    }
 }
 
 enum Outcome {
@@ -261,7 +283,11 @@ impl Carts {
             let admission = Admission { _of_one: of_one, _of_all: of_all_now };
             let id = actor.get_id();
             let errand = errand.clone();
-            match ask(Some(actor), DEADLINE, |reply| Message::Do(errand, reply, admission)).await {
+            let span = work_span!("cart", cart.errand = errand.kind());
+            let message = |reply| {
+                Message::Do(Box::new(Request { errand, reply, _admission: admission, span: span.clone() }))
+            };
+            match ask(Some(actor), DEADLINE, message).instrument(span.clone()).await {
                 Err(Refused::Unavailable) => {
                     self.desks.remove_if(&user, |_, desk| desk.actor.get_id() == id);
                     of_all = Arc::clone(&self.admissions).try_acquire_owned().ok();
@@ -409,14 +435,15 @@ impl Actor for CartActor {
         memory: &mut Memory,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Do(errand, reply, _admission) => {
+            Message::Do(request) => {
+                let Request { errand, reply, _admission, span } = *request;
                 // Work that nobody waits for any more is not done.
                 if !reply.is_closed() {
                     let now = self.forgotten.load(Ordering::Acquire);
                     if std::mem::replace(&mut memory.as_of, now) != now {
                         memory.cart = None;
                     }
-                    let outcome = self.run(errand, &mut memory.cart).await;
+                    let outcome = self.run(errand, &mut memory.cart).instrument(span).await;
                     drop(reply.send(outcome));
                 }
             }

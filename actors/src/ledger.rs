@@ -20,6 +20,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use souk_store::Db;
 use souk_store::cache::Key;
@@ -33,7 +34,7 @@ use souk_store::model::{CartId, CartItemId, OrderId, OrderStatus, Product, Produ
 use crate::invalidation::Invalidator;
 use crate::keeper::{Child, Seat};
 use crate::session::Sessions;
-use crate::{Refused, ask};
+use crate::{Refused, ask, work_span};
 
 pub use self::levels::Levels;
 use self::load::Counters;
@@ -73,6 +74,8 @@ enum Message {
 struct Submission {
     work: Work,
     by: Option<Author>,
+    /// Of whoever asked.
+    span: Span,
     answer: Answer,
 }
 
@@ -243,14 +246,16 @@ impl Ledger {
 
     async fn ask_within(&self, deadline: Duration, work: Work) -> Result<Done, Refused> {
         let admission = Arc::clone(&self.admissions).try_acquire_owned().map_err(|_| Refused::Busy)?;
-        ask(self.seat.get(), deadline, |reply| {
+        let span = work_span!("ledger", work.kind = work.kind());
+        let asked = ask(self.seat.get(), deadline, |reply| {
             Message::Submit(Box::new(Submission {
                 work,
                 by: self.by.clone(),
+                span: span.clone(),
                 answer: Answer { reply, _admission: admission },
             }))
-        })
-        .await?
+        });
+        asked.instrument(span.clone()).await?
     }
 
     #[cfg(test)]

@@ -105,6 +105,16 @@ pub async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send 
     }
 }
 
+/// The span of a work that a caller gives to an actor: one of its own while spans are exported, and the caller's otherwise,
+/// so that what is logged about the work names the request.
+macro_rules! work_span {
+    ($name:literal, $($field:tt)*) => {{
+        let span = tracing::debug_span!(target: souk_store::TRACES, $name, $($field)*);
+        if span.is_disabled() { tracing::Span::current() } else { span }
+    }};
+}
+use work_span;
+
 /// Asks an actor and waits for its answer, at most `deadline`. The only place that sees ractor's call errors.
 async fn ask<M, T>(
     actor: Option<ActorRef<M>>,

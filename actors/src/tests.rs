@@ -1,5 +1,8 @@
 //! What the actors promise, said by their handles over a database of their own: no HTTP.
 
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -9,7 +12,7 @@ use souk_store::ledger::{Done, IdempotencyKey, NewProduct, Refusal, StockMove};
 use souk_store::model::{CategoryId, Money, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId};
 use souk_store::sample::SampleCategory;
 use souk_store::testing::TestDb;
-use souk_store::{Db, carts, orders, sample};
+use souk_store::{Db, audit, carts, orders, sample};
 
 use crate::{Checkout, Handles, Refused, SocketLimits, Tree};
 
@@ -189,6 +192,62 @@ async fn a_cart_that_panics_is_loaded_again_with_all_that_was_in_it() {
         }
     };
     assert_eq!(after, before);
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actors_that_panic_by_the_hundred_lose_no_order_that_was_acknowledged() {
+    const BUYERS: usize = 8;
+    const STOCK: i64 = 100_000;
+    let shop = Shop::open().await;
+    let lamp = shop.product(STOCK).await.id;
+    let calm = Arc::new(AtomicBool::new(false));
+    let mut buying = JoinSet::new();
+    let mut buyers = Vec::new();
+    for _ in 0..BUYERS {
+        let buyer = shop.test.user().await;
+        buyers.push(buyer);
+        let (carts, calm) = (shop.handles.carts.clone(), Arc::clone(&calm));
+        buying.spawn(async move {
+            let mut placed = Vec::new();
+            loop {
+                // Read first: what is bought after it met no panic.
+                let was_calm = calm.load(Ordering::Acquire);
+                drop(carts.add(buyer, lamp, 1, STOCK).await);
+                match carts.check_out(buyer, Checkout::default()).await {
+                    Ok(Done::Placed(order)) if was_calm => break [placed, vec![order.id]].concat(),
+                    Ok(Done::Placed(order)) => placed.push(order.id),
+                    // An order whose answer was lost has emptied the cart.
+                    Err(Refused::Unavailable | Refused::Uncertain | Refused::Books(Refusal::CartEmpty)) => {
+                        tokio::task::yield_now().await
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+    }
+    // The ledger is started again with growing pauses, so it gets the smaller share of them.
+    for round in 0..400 {
+        shop.handles.carts.panic(buyers[round % BUYERS]);
+        if round % 50 == 0 {
+            shop.handles.ledger.panic();
+        }
+        drop(shop.handles.carts.look(buyers[(round + 1) % BUYERS]).await);
+    }
+    calm.store(true, Ordering::Release);
+    let placed = tokio::time::timeout(Duration::from_secs(60), buying.join_all()).await;
+    let placed: Vec<OrderId> = placed.expect("the shop sells again").concat();
+    let failures: BTreeMap<_, _> = shop.handles.failures().into_iter().collect();
+    assert!(failures["cart"] >= 100 && failures["stock ledger"] >= 1, "{failures:?}");
+    assert_eq!(placed.iter().collect::<HashSet<_>>().len(), placed.len(), "no order is two");
+    for order in &placed {
+        assert!(orders::find(&shop.test.db, *order).await.unwrap().is_some(), "{order} is gone");
+    }
+    let sold = STOCK - shop.level(lamp).await;
+    assert!(sold >= i64::try_from(placed.len()).unwrap(), "{sold} sold, {} acknowledged", placed.len());
+    for check in audit::audit(&shop.test.db).await.unwrap() {
+        assert_eq!(check.violations, 0, "{}", check.rule);
+    }
     shop.close().await;
 }
 

@@ -15,12 +15,14 @@ use salvo::http::uri::Scheme;
 use salvo::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use salvo::routing::{FilterInfo, FlowCtrl, filters};
 use salvo::{Depot, Handler, Request, Response, Router, async_trait};
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::client_address;
 use crate::gate::{Gate, Place};
+use crate::metrics::route_of;
 use crate::proxies;
 use crate::rate_limit::RateLimit;
 use crate::server::OneTooMany;
@@ -79,6 +81,28 @@ impl Front {
         Ok(place)
     }
 
+    /// Tells what became of a request: to the exported span, and in the log if it was slow.
+    fn tell(&self, span: &Span, req: &Request, status: StatusCode, took: Duration) {
+        if self.api.settings.exports_spans {
+            span.record("http.route", route_of(req, status)).record("http.status", status.as_u16());
+            if status.is_server_error() {
+                span.record("otel.status_code", "ERROR");
+            }
+        }
+        if took >= self.api.settings.slow_request {
+            let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            let route = route_of(req, status);
+            span.in_scope(|| {
+                tracing::warn!(
+                    http.route = route,
+                    http.status = status.as_u16(),
+                    took.ms = millis,
+                    "a request was slow"
+                );
+            });
+        }
+    }
+
     /// Whole seconds after which this client is heard again, if it asked too often.
     fn over_the_limit(&self, req: &Request) -> Option<u64> {
         let wait = self.rate_limit.as_ref()?.check(client_address(req)?).err();
@@ -98,7 +122,18 @@ impl Handler for Front {
             request.id = request_id.to_str().unwrap_or_default(),
             http.method = req.method().as_str(),
             url.path = req.uri().path(),
+            // For those to whom spans are exported.
+            otel.name = Empty,
+            otel.kind = Empty,
+            otel.status_code = Empty,
+            http.route = Empty,
+            http.status = Empty,
         );
+        if self.api.settings.exports_spans {
+            // It has a name once it is entered.
+            let name = format!("{} {}", req.method(), route_of(req, StatusCode::NOT_FOUND));
+            span.record("otel.name", name).record("otel.kind", "server");
+        }
         async {
             let place = match self.admit(req) {
                 Ok(place) => place,
@@ -122,10 +157,12 @@ impl Handler for Front {
             place.leave();
             tracing::debug!(http.status = res.status_code.map(|status| status.as_u16()), "answered");
         }
-        .instrument(span)
+        .instrument(span.clone())
         .await;
         finish(req, res, request_id);
-        under_way.answered(req, res.status_code.unwrap_or(StatusCode::OK));
+        let status = res.status_code.unwrap_or(StatusCode::OK);
+        let took = under_way.answered(req, status);
+        self.tell(&span, req, status, took);
     }
 }
 

@@ -29,6 +29,8 @@ mod error;
 mod extract;
 mod fields;
 mod form;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod hoops;
 pub mod media;
@@ -96,6 +98,10 @@ pub struct Settings {
     pub max_requests: usize,
     /// Where uploaded images are kept.
     pub media_root: PathBuf,
+    /// From here on a request is warned about as a slow one.
+    pub slow_request: Duration,
+    /// Whether spans go to somebody who wants them told what became of the request.
+    pub exports_spans: bool,
 }
 
 impl fmt::Debug for Settings {
@@ -106,6 +112,7 @@ impl fmt::Debug for Settings {
             .field("refresh_token_life", &self.refresh_token_life)
             .field("cors_allowed_origins", &self.cors_allowed_origins)
             .field("media_root", &self.media_root)
+            .field("slow_request", &self.slow_request)
             .finish_non_exhaustive()
     }
 }

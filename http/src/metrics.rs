@@ -176,11 +176,7 @@ impl Metrics {
     }
 
     fn count(&self, req: &Request, status: StatusCode, took: Duration) {
-        let route = if status == StatusCode::NOT_FOUND && req.matched_path().is_empty() {
-            "unmatched".to_owned()
-        } else {
-            format!("/{}", req.matched_path().trim_matches('/'))
-        };
+        let route = route_of(req, status);
         // Methods are the client's to choose; those that no route knows count as one.
         let method = match req.method().as_str() {
             "GET" => "GET",
@@ -194,6 +190,15 @@ impl Metrics {
         };
         let labels = RequestLabels { method, route, status: status.as_u16() };
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+/// The pattern that the request's path matched.
+pub(crate) fn route_of(req: &Request, status: StatusCode) -> String {
+    if status == StatusCode::NOT_FOUND && req.matched_path().is_empty() {
+        "unmatched".to_owned()
+    } else {
+        format!("/{}", req.matched_path().trim_matches('/'))
     }
 }
 
@@ -211,10 +216,12 @@ pub(crate) struct UnderWay<'m> {
 }
 
 impl UnderWay<'_> {
-    /// Counts the answer.
-    pub(crate) fn answered(mut self, req: &Request, status: StatusCode) {
+    /// Counts the answer, and gives how long it took.
+    pub(crate) fn answered(mut self, req: &Request, status: StatusCode) -> Duration {
         self.is_answered = true;
-        self.metrics.count(req, status, self.began.elapsed());
+        let took = self.began.elapsed();
+        self.metrics.count(req, status, took);
+        took
     }
 }
 

@@ -47,6 +47,8 @@ impl TestShop {
             trusted_proxies: Vec::new(),
             max_requests: 100,
             media_root: folder.path().join("media"),
+            slow_request: Duration::from_secs(1),
+            exports_spans: false,
         };
         let api = Arc::new(Api::new(database.db.clone(), cache, tree.handles().clone(), settings));
         Self { service: service(&api), api, tree, _database: database, _folder: folder }

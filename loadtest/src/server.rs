@@ -61,6 +61,8 @@ pub(crate) async fn serve(options: &Options) -> anyhow::Result<()> {
         max_requests: 512,
         // Nobody uploads here.
         media_root: std::env::temp_dir().join("souk-loadtest-media"),
+        slow_request: Duration::from_secs(1),
+        exports_spans: false,
     };
     let api = Arc::new(Api::new(db.clone(), cache, tree.handles().clone(), settings));
     let mut service = souk_http::service(&api);

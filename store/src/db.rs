@@ -14,13 +14,12 @@ mod postgres;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::Connection;
+use log::LevelFilter;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-
-use postgres::Use;
+use sqlx::{ConnectOptions, Connection};
 
 pub use error::{StoreError, chain};
 pub use postgres::PostgresPool;
@@ -30,6 +29,31 @@ static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// How long a caller waits for a connection, and a writer of SQLite for the lock of another process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// From here on a statement is a slow one, unless somebody says otherwise.
+const SLOW_STATEMENT: Duration = Duration::from_millis(250);
+
+/// Whom the connections are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// A server, whose callers wait. A statement that takes as long as this is warned about.
+    Serving {
+        /// From here on it is a slow one.
+        slow: Duration,
+    },
+    /// A command, which may take its time.
+    Command,
+}
+
+impl Use {
+    /// The library tells of statements by their text, never by their values, and in the span of who asked.
+    fn warns<O: ConnectOptions>(self, options: O) -> O {
+        match self {
+            Self::Serving { slow } => options.log_slow_statements(LevelFilter::Warn, slow),
+            Self::Command => options.log_slow_statements(LevelFilter::Off, Duration::ZERO),
+        }
+    }
+}
 
 /// Which engine a [`Db`] speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +100,15 @@ impl Db {
     /// [`StoreError::Url`] for any other scheme or a malformed URL; [`StoreError::Unavailable`] if the file cannot be
     /// opened, [`StoreError::Unusable`] if the server cannot be reached or does not do.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        Self::open(url, true, Use::Serving).await
+        Self::connect_warning(url, SLOW_STATEMENT).await
+    }
+
+    /// As [`Db::connect`], with the time from which on a statement is warned about as a slow one.
+    ///
+    /// # Errors
+    /// As [`Db::connect`].
+    pub async fn connect_warning(url: &str, slow: Duration) -> Result<Self, StoreError> {
+        Self::open(url, true, Use::Serving { slow }).await
     }
 
     /// As [`Db::connect`], for a command, which may take its time.
@@ -97,7 +129,7 @@ impl Db {
 
     async fn open(url: &str, create: bool, usage: Use) -> Result<Self, StoreError> {
         if let Some(path) = sqlite_path(url) {
-            return Self::open_sqlite(Path::new(path), create).await;
+            return Self::open_sqlite(Path::new(path), create, usage).await;
         }
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(StoreError::Url("expected sqlite://PATH or postgres://…".to_owned()));
@@ -105,7 +137,7 @@ impl Db {
         Ok(Self::Postgres(PostgresPool::open(url, usage).await?))
     }
 
-    async fn open_sqlite(path: &Path, create: bool) -> Result<Self, StoreError> {
+    async fn open_sqlite(path: &Path, create: bool, usage: Use) -> Result<Self, StoreError> {
         if path.as_os_str().is_empty() || path == Path::new(":memory:") {
             return Err(StoreError::Url("sqlite:// needs the path of a file".to_owned()));
         }
@@ -126,6 +158,7 @@ impl Db {
             .pragma("wal_autocheckpoint", "10000")
             .pragma("cache_size", "-32768")
             .pragma("temp_store", "memory");
+        let options = usage.warns(options);
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
@@ -299,15 +332,22 @@ macro_rules! statements {
     };
 }
 
+/// A future in a span of its own, which is there only while spans are exported. Where in this crate is told beside it.
+macro_rules! traced {
+    ($name:literal, $future:expr) => {
+        tracing::Instrument::instrument($future, tracing::debug_span!(target: $crate::TRACES, $name))
+    };
+}
+
 /// Runs `$body` with `$pool` as the pool that reads; once for each engine.
 macro_rules! read {
     ($db:expr, $pool:ident => $body:expr) => {
         match $db {
             $crate::db::Db::Sqlite(pools) => {
                 let $pool = &pools.readers;
-                $body
+                $crate::db::traced!("db.read", async { $body }).await
             }
-            $crate::db::Db::Postgres($pool) => $body,
+            $crate::db::Db::Postgres($pool) => $crate::db::traced!("db.read", async { $body }).await,
         }
     };
 }
@@ -319,13 +359,13 @@ macro_rules! read_together {
             $crate::db::Db::Sqlite(pools) => {
                 let mut acquired = pools.readers.acquire().await?;
                 let $connection = &mut *acquired;
-                async $body.await
+                $crate::db::traced!("db.read", async $body).await
             }
             $crate::db::Db::Postgres(pool) => {
                 let mut loan = pool.borrow().await?;
                 let outcome = {
                     let $connection = loan.connection();
-                    $crate::db::in_time(pool.work_within(), async $body).await
+                    $crate::db::in_time(pool.work_within(), $crate::db::traced!("db.read", async $body)).await
                 };
                 loan.end(outcome)
             }
@@ -338,6 +378,9 @@ macro_rules! read_together {
 /// An error rolls back. A lost connection in the commit itself is [`StoreError::Uncertain`].
 macro_rules! transaction {
     (@run $begin:expr, $within:expr, $tx:ident => $body:block) => {
+        $crate::db::traced!("db.transaction", async { $crate::db::transaction!(@untraced $begin, $within, $tx => $body) }).await
+    };
+    (@untraced $begin:expr, $within:expr, $tx:ident => $body:block) => {
         match $begin.await {
             Ok(mut transaction) => {
                 let result = {
@@ -375,7 +418,7 @@ pub(crate) fn typed<T>(result: Result<T, StoreError>) -> Result<T, StoreError> {
     result
 }
 
-pub(crate) use {read, read_together, statements, transaction};
+pub(crate) use {read, read_together, statements, traced, transaction};
 
 #[cfg(test)]
 mod tests;

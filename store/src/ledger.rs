@@ -21,7 +21,7 @@ use crate::bulk::BulkConnection;
 use crate::cache::Key;
 use crate::carts::CartEdit;
 use crate::changes::Author;
-use crate::db::{Db, KEPT_FOR_BATCHES, StoreError, in_time, read, statements, transaction};
+use crate::db::{Db, KEPT_FOR_BATCHES, StoreError, in_time, read, statements, traced, transaction};
 use crate::model::{
     CartId, CartItemId, CategoryId, Event, Level, Money, Order, OrderId, OrderStatus, Product, ProductId,
     Timestamp, UserId, WrongStep,
@@ -408,10 +408,13 @@ pub async fn commit_by(
             }
         }};
     }
-    match db {
-        Db::Sqlite(pools) => run!(pools.writer.begin_with("begin immediate"), None),
-        Db::Postgres(pool) => run!(pool.begin_batch(), pool.work_within()),
-    }
+    let commit = async {
+        match db {
+            Db::Sqlite(pools) => run!(pools.writer.begin_with("begin immediate"), None),
+            Db::Postgres(pool) => run!(pool.begin_batch(), pool.work_within()),
+        }
+    };
+    traced!("db.commit", commit).await
 }
 
 async fn work_on<C: BulkConnection>(

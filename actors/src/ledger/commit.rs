@@ -5,16 +5,18 @@
 //! alone, so that only that one is refused. If a commit's outcome is unknown it is looked up until the database says,
 //! while the callers hear that nobody knows.
 
+use std::slice;
 use std::time::Duration;
 
 use ractor::ActorProcessingErr;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use souk_store::changes::Author;
 use souk_store::ledger::{self, Batch, CommitError, Work};
 use souk_store::redis::News;
-use souk_store::{StoreError, chain};
+use souk_store::{StoreError, TRACES, chain};
 
 use super::{Answer, LedgerActor, Submission};
 use crate::Refused;
@@ -34,21 +36,23 @@ impl LedgerActor {
         let waiting = submissions.into_iter().filter(|submission| !submission.answer.reply.is_closed());
         let mut works = Vec::new();
         let mut authors = Vec::new();
+        let mut spans = Vec::new();
         let mut answers = Vec::new();
         for submission in waiting {
             works.push(submission.work);
             authors.push(submission.by);
+            spans.push(submission.span);
             answers.push(submission.answer);
         }
         if works.is_empty() {
             return Ok(false);
         }
-        let mut outcome = self.commit_together(&works, &authors).await;
+        let mut outcome = self.commit_together(&works, &authors, &spans).await;
         if let Err(Lost::Aborted(error)) = &outcome
             && error.is_conflict()
         {
             tracing::warn!(error = chain(error), batch.works = works.len(), "a batch is tried again");
-            outcome = self.commit_together(&works, &authors).await;
+            outcome = self.commit_together(&works, &authors, &spans).await;
         }
         match outcome {
             Ok(batch) => self.publish(batch, answers),
@@ -59,7 +63,7 @@ impl LedgerActor {
             }
             Err(Lost::Aborted(error)) => {
                 tracing::error!(error = chain(&error), batch.works = works.len(), "a batch was rolled back");
-                self.commit_apart(works, &authors, answers).await?;
+                self.commit_apart(works, &authors, &spans, answers).await?;
             }
             Err(Lost::Unknown) => return Err(nobody_knows(answers)),
         }
@@ -72,10 +76,11 @@ impl LedgerActor {
         &self,
         works: Vec<Work>,
         authors: &[Option<Author>],
+        spans: &[Span],
         answers: Vec<Answer>,
     ) -> Result<(), ActorProcessingErr> {
         let mut is_away = false;
-        for ((work, by), answer) in works.into_iter().zip(authors).zip(answers) {
+        for (((work, by), span), answer) in works.into_iter().zip(authors).zip(spans).zip(answers) {
             if is_away {
                 answer.give(Err(Refused::Unavailable));
                 continue;
@@ -83,7 +88,8 @@ impl LedgerActor {
             if answer.reply.is_closed() {
                 continue;
             }
-            match self.commit_together(std::slice::from_ref(&work), std::slice::from_ref(by)).await {
+            let alone = (slice::from_ref(&work), slice::from_ref(by), slice::from_ref(span));
+            match self.commit_together(alone.0, alone.1, alone.2).await {
                 Ok(batch) => self.publish(batch, vec![answer]),
                 Err(Lost::Aborted(StoreError::Unavailable(_))) => {
                     is_away = true;
@@ -91,7 +97,9 @@ impl LedgerActor {
                 }
                 Err(Lost::Aborted(error)) => {
                     let kind = work.kind();
-                    tracing::error!(error = chain(&error), work.kind = kind, "a work cannot be done");
+                    span.in_scope(|| {
+                        tracing::error!(error = chain(&error), work.kind = kind, "a work cannot be done");
+                    });
                     answer.give(Err(Refused::Fault));
                 }
                 Err(Lost::Unknown) => return Err(nobody_knows(vec![answer])),
@@ -101,7 +109,16 @@ impl LedgerActor {
     }
 
     /// One transaction, its outcome known or found out.
-    async fn commit_together(&self, works: &[Work], authors: &[Option<Author>]) -> Result<Batch, Lost> {
+    async fn commit_together(
+        &self,
+        works: &[Work],
+        authors: &[Option<Author>],
+        spans: &[Span],
+    ) -> Result<Batch, Lost> {
+        self.settled(works, authors).instrument(span_of(spans)).await
+    }
+
+    async fn settled(&self, works: &[Work], authors: &[Option<Author>]) -> Result<Batch, Lost> {
         let id = Uuid::new_v4();
         let began = Instant::now();
         let outcome = ledger::commit_by(&self.db, id, works, authors).await;
@@ -156,6 +173,23 @@ impl LedgerActor {
             tracing::warn!(error = chain(&error), "old rows could not be deleted");
         }
     }
+}
+
+/// The span of a batch. Of one work it is that work's; of several a child of the first one's, linked to the others, or none
+/// at all while spans are not exported: what is logged then is of no one request.
+fn span_of(spans: &[Span]) -> Span {
+    let (first, others) = match spans {
+        [] => return Span::none(),
+        [one] => return one.clone(),
+        [first, others @ ..] => (first, others),
+    };
+    let batch = tracing::debug_span!(target: TRACES, parent: first, "batch", batch.works = spans.len());
+    if !batch.is_disabled() {
+        for other in others {
+            batch.follows_from(other);
+        }
+    }
+    batch
 }
 
 /// Why a batch did not come to stand.

@@ -154,7 +154,7 @@ mod tests {
     use crate::ledger::Answer;
 
     fn waiting(work: Work) -> Submission {
-        Submission { work, by: None, answer: Answer::to_nobody() }
+        Submission { work, by: None, span: tracing::Span::none(), answer: Answer::to_nobody() }
     }
 
     fn order(cart: i64, products: &[i64]) -> Submission {

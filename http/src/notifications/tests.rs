@@ -51,6 +51,8 @@ impl House {
             max_requests: 100,
             // Nobody uploads here.
             media_root: "nowhere".into(),
+            slow_request: Duration::from_secs(1),
+            exports_spans: false,
         };
         let api = Arc::new(Api::new(test.db.clone(), cache, tree.handles().clone(), settings));
         Self { test, api, tree }

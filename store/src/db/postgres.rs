@@ -24,7 +24,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{ACQUIRE_TIMEOUT, PoolUse, StoreError};
+use super::{ACQUIRE_TIMEOUT, PoolUse, StoreError, Use};
 
 mod loan;
 
@@ -62,15 +62,6 @@ const SERVING: [(&str, &str); 4] = [
     // No statement runs for so long that compiling it would pay.
     ("jit", "off"),
 ];
-
-/// Whom the connections are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
-    /// A server, whose callers wait.
-    Serving,
-    /// A command, which may take its time.
-    Command,
-}
 
 /// The connections to a Postgres server, as an executor of reads and a source of transactions.
 #[derive(Clone, Debug)]
@@ -114,9 +105,10 @@ impl PostgresPool {
             .application_name("souk")
             .statement_cache_capacity(512);
         greet(&options).await?;
-        if usage == Use::Serving {
+        if usage != Use::Command {
             options = options.options(SERVING);
         }
+        options = usage.warns(options);
         let health = Arc::new(Health { started: Instant::now(), lost: AtomicU64::new(0) });
         let known = Arc::clone(&health);
         let pool = PgPoolOptions::new()
@@ -165,7 +157,7 @@ impl PostgresPool {
 
     /// How long the statements of one transaction may take together.
     pub(crate) fn work_within(&self) -> Option<Duration> {
-        (self.usage == Use::Serving).then_some(WORK_WITHIN)
+        (self.usage != Use::Command).then_some(WORK_WITHIN)
     }
 
     pub(super) fn in_use(&self) -> PoolUse {
@@ -221,7 +213,7 @@ impl PostgresPool {
             self.health.lose();
             return Err(error);
         }
-        let commit_within = (self.usage == Use::Serving).then_some(COMMIT_WITHIN);
+        let commit_within = (self.usage != Use::Command).then_some(COMMIT_WITHIN);
         Ok(PostgresTransaction::new(loan, commit_within))
     }
 
@@ -255,7 +247,7 @@ macro_rules! ask {
             let outcome = {
                 let $connection = loan.connection();
                 match pool.usage {
-                    Use::Serving => match timeout_at(until, $ask).await {
+                    Use::Serving { .. } => match timeout_at(until, $ask).await {
                         Ok(outcome) => outcome,
                         // It waited too long for its turn to tell anything of the connection.
                         Err(_) if asked.elapsed() < STATEMENT_WITHIN => return Err(no_answer()),
