@@ -81,6 +81,20 @@ impl Database {
         self.made.get_or_init(make).await;
     }
 
+    /// Holds this product's row until it is let go.
+    pub(super) async fn hold(&self, product: i64) -> Held {
+        if self.is_on_a_server() {
+            let mut database = PgConnection::connect(&self.url).await.expect("the shop's database");
+            let statement = format!("begin; select from products where id = {product} for update");
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut database).await.expect("a row");
+            Held::Postgres(database)
+        } else {
+            let mut database = SqliteConnection::connect(&self.url).await.expect("the shop's database");
+            sqlx::raw_sql("begin immediate").execute(&mut database).await.expect("the lock");
+            Held::Sqlite(database)
+        }
+    }
+
     /// Runs a statement behind the server's back, and tells how many rows it touched.
     pub(super) async fn tamper(&self, statement: &'static str) -> u64 {
         if self.url.starts_with("postgres:") {
@@ -94,6 +108,22 @@ impl Database {
             database.close().await.expect("a database that closes");
             done.rows_affected()
         }
+    }
+}
+
+/// A lock in the database that a client of its own holds.
+pub(crate) enum Held {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+impl Held {
+    pub(crate) async fn let_go(self) {
+        match self {
+            Self::Postgres(database) => database.close().await,
+            Self::Sqlite(database) => database.close().await,
+        }
+        .expect("a database that closes");
     }
 }
 

@@ -97,6 +97,10 @@ impl Server {
         &self.address
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id().expect("a server that runs")
+    }
+
     /// How much memory the server holds, in KiB: now, and at most so far.
     pub(super) fn memory(&self) -> (u64, u64) {
         let id = self.child.id().expect("a server that runs");

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::process::Command;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
-use super::database::Database;
+use super::database::{Database, Held};
 use super::postgres::Postgres;
 use super::process::{Ran, Server, command, run};
 use super::shopper::Site;
@@ -205,6 +206,39 @@ impl Shop {
     /// How many files and connections its server has open.
     pub(crate) fn open_files(&self) -> usize {
         self.server.as_ref().expect("an open shop").open_files()
+    }
+
+    /// Bounds what the running server may use, by `prlimit`'s name for it, or lifts that bound.
+    pub(crate) async fn limit(&self, what: &str, most: Option<u64>) {
+        let most = most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
+        // Of descriptors nobody may have an unlimited number.
+        let most = if what == "nofile" && most == "unlimited" { "1024".to_owned() } else { most };
+        let id = self.server.as_ref().expect("an open shop").id();
+        let ran =
+            Command::new("prlimit").arg(format!("--pid={id}")).arg(format!("--{what}={most}:")).status();
+        assert!(ran.await.expect("prlimit, of util-linux").success(), "{what} could not be bounded");
+    }
+
+    /// Changes a setting, for the next server.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(present, _)| present != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The library that shows a program another time, if it is installed.
+    pub(crate) fn clock_library() -> Option<String> {
+        let folders = std::fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
+        let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+        libraries.find(|library| library.exists()).map(|library| library.display().to_string())
+    }
+
+    pub(crate) fn is_on_postgres(&self) -> bool {
+        self.database.is_on_a_server()
+    }
+
+    /// Holds a product's row, as another client of the database would; on SQLite that is all of it.
+    pub(crate) async fn hold(&self, product: &Product) -> Held {
+        self.database.hold(product.id).await
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -165,6 +165,11 @@ impl Shopper {
         Knock::at(&self.site.base(), self.id)
     }
 
+    /// The same over another address of the shop.
+    pub(crate) fn knock_at(&self, base: &str) -> Knock {
+        Knock::at(base, self.id)
+    }
+
     /// A live socket, its `connection_ready` already read.
     pub(crate) async fn socket(&self) -> Socket {
         self.knock().bearer(&self.access).open().await
