@@ -42,6 +42,10 @@ impl Passwords {
 
     /// Whether this is the password of `hash`. Without a hash it takes as long and the answer is no.
     pub(crate) async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Busy> {
+        // Nobody can have it, so that it is refused at once tells nothing of anybody.
+        if password.chars().count() > MAX_LENGTH {
+            return Ok(false);
+        }
         self.0.give(move |memory| verify_in(&password, hash.as_deref(), memory)).await?.ok_or(Busy)
     }
 
@@ -196,6 +200,14 @@ mod tests {
         let stored = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
         assert!(verify_in("password", Some(stored), &mut Vec::new()));
         assert!(!verify_in("passwort", Some(stored), &mut Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_password_that_nobody_can_have_costs_no_hash() {
+        let passwords = Passwords::start(Size::for_this_machine(1));
+        passwords.close().await;
+        assert_eq!(passwords.verify("p".repeat(1_000_000), None).await, Ok(false));
+        assert_eq!(passwords.verify("p".repeat(MAX_LENGTH), None).await, Err(Busy));
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ mod paging;
 mod postgres;
 mod proxies;
 mod races;
+mod secrets;
+mod siege;
 mod stock;
 mod stopping;
 mod tls;

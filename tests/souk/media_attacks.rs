@@ -28,7 +28,7 @@ fn chunk(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
 }
 
 /// A PNG of 20,000 by 20,000 pixels in about 48 KB; decoded it takes 400 MB.
-fn bomb() -> Vec<u8> {
+pub(crate) fn bomb() -> Vec<u8> {
     const EDGE: usize = 20_000;
     let mut pixels = ZlibEncoder::new(Vec::new(), Compression::best());
     for _ in 0..EDGE {

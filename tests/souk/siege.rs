@@ -1,0 +1,182 @@
+//! A siege: thousands who dawdle, guess, send bombs and do not read, all at once. Whoever came to shop is served, the server
+//! stays small, and afterwards nothing of them is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::harness::{DEADLINE, Form, PASSWORD, Shop, Shopper, Wire, eventually, within};
+use crate::media::send;
+use crate::media_attacks::bomb;
+
+/// How long the good ones shop, and the guessers guess.
+const SIEGE: Duration = Duration::from_secs(10);
+/// How long an attacker may last.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Wishes of the good ones in a second.
+const A_SECOND: usize = 50;
+const GUESSERS: usize = 50;
+const DAWDLERS: usize = 2_000;
+const SILENT: usize = 3_000;
+const MEMORY_KIB: u64 = 400 * 1024;
+
+/// How many of these many connections this process can hold, which has the descriptors of both sides to count.
+fn as_many_of(connections: usize) -> usize {
+    let allowed = rlimit::increase_nofile_limit(rlimit::INFINITY).expect("a limit of open files");
+    connections.min(usize::try_from(allowed).unwrap_or(usize::MAX) / 4)
+}
+
+/// Connects, not all at the same moment: the system's own queue is short.
+async fn connect(shop: &str, door: &Semaphore) -> TcpStream {
+    let _turn = door.acquire().await.expect("a door that is never closed");
+    timeout(DEADLINE, TcpStream::connect(shop)).await.expect("an open door").expect("an open door")
+}
+
+/// An attacker's stay, which the server has to end.
+async fn let_go(attack: impl Future<Output = ()>) {
+    timeout(PATIENCE, attack).await.expect("an attacker is still there");
+}
+
+/// Says nothing until it is let go.
+async fn be_silent(mut stream: TcpStream) {
+    let mut answer = [0; 256];
+    while matches!(stream.read(&mut answer).await, Ok(1..)) {}
+}
+
+/// Sends a byte a second until it is let go: of the head, or of the body.
+async fn dawdle(mut stream: TcpStream, in_the_body: bool) {
+    let head = "POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let (reading, mut writing) = stream.split();
+    let writing = async {
+        if in_the_body
+            && writing.write_all(format!("{head}content-length: 1000\r\n\r\n").as_bytes()).await.is_err()
+        {
+            return;
+        }
+        let bytes = if in_the_body { "{    " } else { head };
+        let mut seconds = interval(Duration::from_secs(1));
+        for byte in bytes.bytes().cycle() {
+            seconds.tick().await;
+            if writing.write_all(&[byte]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let reading = async {
+        let mut reading = reading;
+        let mut answer = [0; 256];
+        while matches!(reading.read(&mut answer).await, Ok(1..)) {}
+    };
+    tokio::select! {
+        () = writing => {}
+        () = reading => {}
+    }
+}
+
+/// A wrong login a second, each with a password of a megabyte, over one connection, until the siege is over.
+async fn guess(mut wire: Wire, number: usize, end: Instant) {
+    let login = format!(r#"{{"email":"nobody{number}@example.com","password":"{}"}}"#, "p".repeat(1_000_000));
+    let head = "POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let guess = format!("{head}content-length: {}\r\n\r\n{login}", login.len());
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while Instant::now() < end {
+        ticks.tick().await;
+        wire.send(&guess).await;
+        let answer = wire.answer().await;
+        assert!(["HTTP/1.1 401", "HTTP/1.1 429"].iter().any(|known| answer.starts_with(known)), "{answer}");
+    }
+}
+
+/// Somebody's next wish; what went wrong, if it was not fulfilled.
+async fn shop_on(customer: Shopper, number: usize, product: String) -> Option<String> {
+    let answer = match number % 10 {
+        0 => customer.call(Method::GET, "/api/cart/").try_send().await,
+        1 => customer.call(Method::GET, "/auth/api/profile/").try_send().await,
+        2..6 => customer.call(Method::GET, &product).try_send().await,
+        _ => customer.call(Method::GET, "/api/products/?in_stock=true").try_send().await,
+    };
+    match answer {
+        Ok(answer) if answer.status == 200 => None,
+        Ok(answer) => Some(answer.to_string()),
+        Err(error) => Some(format!("{error:?}")),
+    }
+}
+
+/// Starts a task for each tick of so many a second.
+async fn at_a_rate<F>(mut begin: impl FnMut(usize) -> F) -> JoinSet<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    let mut ticks = interval(Duration::from_secs(1) / u32::try_from(A_SECOND).unwrap_or(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let count = A_SECOND * usize::try_from(SIEGE.as_secs()).unwrap_or(0);
+    for number in 0..count {
+        ticks.tick().await;
+        tasks.spawn(begin(number));
+    }
+    tasks
+}
+
+#[tokio::test]
+async fn a_siege_is_survived_by_everybody_but_the_besiegers() {
+    let shop = Shop::start().await;
+    let ann = shop.register("ann").await;
+    let bob = shop.register("bob").await;
+    let product = shop.product("Lamp").create().await.path();
+    let open_files = shop.open_files();
+    let (address, door) = (shop.address(), Arc::new(Semaphore::new(64)));
+
+    let mut besiegers = JoinSet::new();
+    for number in 0..as_many_of(DAWDLERS) {
+        let (address, door) = (address.clone(), door.clone());
+        besiegers.spawn(async move { let_go(dawdle(connect(&address, &door).await, number % 2 == 0)).await });
+    }
+    for _ in 0..as_many_of(SILENT) {
+        let (address, door) = (address.clone(), door.clone());
+        besiegers.spawn(async move { let_go(be_silent(connect(&address, &door).await)).await });
+    }
+    let mut deaf = JoinSet::new();
+    for _ in 0..5 {
+        let mut socket = bob.knock().bearer(&bob.access).open_narrow().await;
+        deaf.spawn(async move {
+            socket.stuff_the_pipe().await;
+            socket
+        });
+    }
+    for _ in 0..20 {
+        let (bob, bomb) = (bob.clone(), bomb());
+        besiegers.spawn(async move {
+            let form = Form::new().file("avatar", &bomb);
+            let answer = send(&bob, Method::PATCH, "/auth/api/profile/", form).await;
+            assert!(matches!(answer.status, 400 | 503), "{answer}");
+        });
+    }
+    let end = Instant::now() + SIEGE;
+    for number in 0..GUESSERS {
+        besiegers.spawn(guess(Wire::to(&shop).await, number, end));
+    }
+    let wishes = at_a_rate(|number| shop_on(ann.clone(), number, product.clone())).await.join_all().await;
+
+    let (all, failed) = (wishes.len(), wishes.into_iter().flatten().collect::<Vec<_>>());
+    assert!(failed.len() * 1000 <= all, "{} of {all} wishes failed: {}", failed.len(), failed.join("\n"));
+    besiegers.join_all().await;
+    let _deaf = deaf.join_all().await;
+    within(PATIENCE, "those who do not read are let go", async || {
+        let metrics = shop.anyone().get("/metrics").await.is(200).plain();
+        metrics.lines().any(|line| line.starts_with("souk_sockets") && line.ends_with(" 0"))
+    })
+    .await;
+    let (_, most) = shop.memory();
+    assert!(most < MEMORY_KIB, "it took {most} KiB");
+    // The database may have opened some files of its own meanwhile.
+    eventually("nothing of them is left open", async || shop.open_files() < open_files + 30).await;
+    shop.anyone().signed_in_as("ann@example.com", PASSWORD).await;
+}
