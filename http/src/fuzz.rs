@@ -283,7 +283,7 @@ fn a_token_that_was_touched_is_none() {
     fuzz(&(any::<bool>(), vec((at, change), 1..4)), async |fixture, (is_access, changes)| {
         let (tokens, now) = (&fixture.shop.api.tokens, Timestamp::now());
         let token = if is_access {
-            tokens.access(UserId(1), now)
+            tokens.access(UserId(1), 0, now)
         } else {
             tokens.refresh(UserId(1), Uuid::nil(), Uuid::nil(), now)
         };
