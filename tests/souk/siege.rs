@@ -98,19 +98,27 @@ async fn guess(mut wire: Wire, number: usize, end: Instant) {
     }
 }
 
-/// Somebody's next wish; what went wrong, if it was not fulfilled.
+/// Somebody's next wish, asked again a second later if the shop says 503, as it asks of its clients; what went wrong, if it
+/// was not fulfilled.
 async fn shop_on(customer: Shopper, number: usize, product: String) -> Option<String> {
-    let answer = match number % 10 {
-        0 => customer.call(Method::GET, "/api/cart/").try_send().await,
-        1 => customer.call(Method::GET, "/auth/api/profile/").try_send().await,
-        2..6 => customer.call(Method::GET, &product).try_send().await,
-        _ => customer.call(Method::GET, "/api/products/?in_stock=true").try_send().await,
-    };
-    match answer {
-        Ok(answer) if answer.status == 200 => None,
-        Ok(answer) => Some(answer.to_string()),
-        Err(error) => Some(format!("{error:?}")),
+    let mut seconds = interval(Duration::from_secs(1));
+    let mut refusal = None;
+    for _ in 0..3 {
+        seconds.tick().await;
+        let answer = match number % 10 {
+            0 => customer.call(Method::GET, "/api/cart/").try_send().await,
+            1 => customer.call(Method::GET, "/auth/api/profile/").try_send().await,
+            2..6 => customer.call(Method::GET, &product).try_send().await,
+            _ => customer.call(Method::GET, "/api/products/?in_stock=true").try_send().await,
+        };
+        match answer {
+            Ok(answer) if answer.status == 200 => return None,
+            Ok(answer) if answer.status == 503 => refusal = Some(answer.to_string()),
+            Ok(answer) => return Some(answer.to_string()),
+            Err(error) => return Some(format!("{error:?}")),
+        }
     }
+    refusal
 }
 
 /// Starts a task for each tick of so many a second.
