@@ -63,6 +63,14 @@ const SERVING: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
+/// How a batch begins; see [`PostgresPool::begin_batch`].
+macro_rules! begin_batch {
+    () => {
+        "begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
+         set local enable_hashjoin = off; set local enable_mergejoin = off"
+    };
+}
+
 /// The connections to a Postgres server, as an executor of reads and a source of transactions.
 #[derive(Clone, Debug)]
 pub struct PostgresPool {
@@ -179,19 +187,16 @@ impl PostgresPool {
     }
 
     /// A transaction of a batch, whose statements join what they are given with tables by their keys alone. They are
-    /// planned once, and as loops over indexes: what statistics say of a table that was empty or small a moment ago
+    /// planned seldom, and as loops over indexes: what statistics say of a table that was empty or small a moment ago
     /// sends the planner through all of it.
     pub(crate) async fn begin_batch(&self) -> Result<PostgresTransaction, sqlx::Error> {
-        let loan = match self.for_batches.take(&self.health).await {
+        let mut loan = match self.for_batches.take(&self.health).await {
             Some(loan) => loan,
             None => self.borrow().await?,
         };
-        self.begin_on(
-            loan.keep_in(&self.for_batches),
-            "begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
-             set local enable_hashjoin = off; set local enable_mergejoin = off",
-        )
-        .await
+        let begin =
+            if loan.is_to_plan_anew() { concat!("discard plans; ", begin_batch!()) } else { begin_batch!() };
+        self.begin_on(loan.keep_in(&self.for_batches), begin).await
     }
 
     /// A transaction that sees one moment and may take as long as it likes.

@@ -187,6 +187,28 @@ async fn on_postgres_a_batch_takes_the_same_few_statements_whatever_its_size() {
     }
 }
 
+#[tokio::test]
+async fn on_postgres_a_batch_is_planned_anew_for_tables_that_have_grown() {
+    let shop = Shop::open().await;
+    if !matches!(shop.test.db, Db::Postgres(_)) {
+        return;
+    }
+    let lamp = shop.product(100).await;
+    let plans_anew = async || {
+        let statements = Statements::default();
+        let counting = tracing::subscriber::set_default(statements.clone());
+        shop.one(Work::Move(lamp.id, StockMove::Change(1))).await.unwrap();
+        drop(counting);
+        statements.0.lock().unwrap().iter().any(|statement| statement.contains("discard plans"))
+    };
+    assert!(!plans_anew().await);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    tokio::time::resume();
+    assert!(plans_anew().await);
+    assert!(!plans_anew().await);
+}
+
 /// On Postgres triggers see to it, on SQLite foreign keys.
 #[tokio::test]
 async fn what_others_name_is_not_deleted_and_what_is_deleted_leaves_nothing_behind() {

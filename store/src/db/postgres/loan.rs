@@ -21,13 +21,16 @@ use super::{ACQUIRE_TIMEOUT, Health, LIFETIME, SIGN_OF_LIFE, STATEMENT_WITHIN, U
 pub(crate) struct Loan {
     connection: Option<PoolConnection<Postgres>>,
     since: Instant,
+    /// When the plans of batches were last thrown away.
+    planned: Instant,
     health: Arc<Health>,
     aside: Option<Arc<Aside>>,
 }
 
 impl Loan {
     pub(super) fn new(connection: PoolConnection<Postgres>, health: Arc<Health>) -> Self {
-        Self { connection: Some(connection), since: Instant::now(), health, aside: None }
+        let now = Instant::now();
+        Self { connection: Some(connection), since: now, planned: now, health, aside: None }
     }
 
     /// The same, to be put aside for the next batch instead of back into the pool.
@@ -35,6 +38,15 @@ impl Loan {
         aside.under_way.fetch_add(1, Ordering::Relaxed);
         self.aside = Some(Arc::clone(aside));
         self
+    }
+
+    /// Whether its plans are of a time when the tables may have been much smaller; if so, they count as new from here on.
+    pub(super) fn is_to_plan_anew(&mut self) -> bool {
+        let is_old = self.planned.elapsed() >= PLANS_KEPT;
+        if is_old {
+            self.planned = Instant::now();
+        }
+        is_old
     }
 
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
@@ -64,7 +76,9 @@ impl Loan {
     fn give_back(mut self) {
         let Some(connection) = self.connection.take() else { return };
         let surplus = match &self.aside {
-            Some(aside) => aside.put(Kept { connection, since: self.since, used: Instant::now() }),
+            Some(aside) => {
+                aside.put(Kept { connection, since: self.since, planned: self.planned, used: Instant::now() })
+            }
             None => Some(connection),
         };
         if let Some(connection) = surplus {
@@ -103,6 +117,10 @@ fn return_to_pool(mut connection: PoolConnection<Postgres>) {
 /// How many connections are kept for batches: as many as a node's ledger has batches at a time.
 pub(crate) const KEPT_FOR_BATCHES: usize = 2;
 
+/// How long the plans of batches are kept. A table that was analysed while it was empty seems so for ever to a plan, which
+/// then goes through all of it; planned anew, its real size is seen.
+pub(super) const PLANS_KEPT: Duration = Duration::from_secs(5);
+
 /// The connections of the last batches, kept out of the pool for the next ones: the pool would ask them for a sign of
 /// life after each batch, and hand out others, whose processes at the server have their plans and caches still to fill.
 #[derive(Debug, Default)]
@@ -123,6 +141,7 @@ struct Kept {
     connection: PoolConnection<Postgres>,
     /// When it was taken out of the pool.
     since: Instant,
+    planned: Instant,
     used: Instant,
 }
 
@@ -137,6 +156,7 @@ impl Aside {
         let mut loan = Loan {
             connection: Some(kept.connection),
             since: kept.since,
+            planned: kept.planned,
             health: Arc::clone(health),
             aside: None,
         };
