@@ -57,9 +57,14 @@ async fn slow_bodies_keep_nobody_out() {
     shop.register("ann").await;
     let answer = shop.anyone().get("/api/products/").await;
     answer.is(200);
+    let mut told = 0;
     for wire in &mut slow {
-        assert!(wire.answer().await.starts_with("HTTP/1.1 408 "), "the slow are told so in the end");
+        let answer = wire.answer().await;
+        // Some heads may have come at the very moment at which two others were looked at.
+        assert!(["HTTP/1.1 408 ", "HTTP/1.1 503 "].iter().any(|known| answer.starts_with(known)), "{answer}");
+        told += usize::from(answer.starts_with("HTTP/1.1 408 "));
     }
+    assert!(told > 2, "more than there are places wait outside, and are told so in the end: {told}");
 }
 
 #[tokio::test]
