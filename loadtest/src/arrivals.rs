@@ -63,25 +63,29 @@ pub(crate) struct Arrival {
     pub(crate) planned: Instant,
 }
 
-/// Does `work` for each arrival at its time, however many are still at work, and waits for the last of them.
-pub(crate) async fn at_their_times<F>(plan: Plan, mut work: impl FnMut(Arrival) -> F)
+/// Does `work` for each arrival at its time, however many are still at work, waits for the last of them, and gives what
+/// they came to, in the order in which they ended.
+pub(crate) async fn at_their_times<F, T>(plan: Plan, mut work: impl FnMut(Arrival) -> F) -> Vec<T>
 where
-    F: Future<Output = ()> + Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
 {
     let mut arrivals = clock(plan);
     let mut working = JoinSet::new();
+    let mut ended = Vec::new();
     loop {
         tokio::select! {
             arrival = arrivals.recv() => match arrival {
                 Some(arrival) => { working.spawn(work(arrival)); }
                 None => break,
             },
-            Some(done) = working.join_next() => done.expect("a visitor's work does not panic"),
+            Some(done) = working.join_next() => ended.push(done.expect("a visitor's work does not panic")),
         }
     }
     while let Some(done) = working.join_next().await {
-        done.expect("a visitor's work does not panic");
+        ended.push(done.expect("a visitor's work does not panic"));
     }
+    ended
 }
 
 /// The arrivals, each at its time. The thread ends with the plan, or when nobody listens.

@@ -1,5 +1,6 @@
 //! Somebody who buys as a good client does: with an idempotency key, and again with the same one when he was refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -7,7 +8,11 @@ use hyper::header::HeaderValue;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
+use crate::arrivals::{Plan, at_their_times};
 use crate::client::{Answer, Pool, checkout};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::stage::{Acknowledged, Stage};
 use crate::tally::{Ending, Tally};
 use crate::verdict::Fault;
 
@@ -91,6 +96,34 @@ pub(crate) async fn buy(
             }
         }
     }
+}
+
+/// Lets another shopper check out at each arrival, shows how it goes, and gives what was counted and acknowledged.
+pub(crate) async fn all_buy(
+    name: &'static str,
+    plan: Plan,
+    stage: &Stage,
+    connections: usize,
+    report: &mut Report,
+) -> (Arc<Tally>, Vec<Acknowledged>) {
+    let (pool, tally) = (stage.pool(connections), Arc::new(Tally::new()));
+    let shoppers: Arc<[_]> = stage.shoppers.clone().into();
+    let progress = Progress::of(name, plan.seconds(), &tally);
+    let run = uuid::Uuid::new_v4().simple();
+    let bought = at_their_times(plan, |arrival| {
+        let (pool, tally, shoppers) = (Arc::clone(&pool), Arc::clone(&tally), Arc::clone(&shoppers));
+        async move {
+            let (shopper, key) = (arrival.number, format!("{run}-{}", arrival.number));
+            match buy(&pool, &tally, &shoppers[shopper], &key, arrival.planned).await {
+                Bought::Order(order) => Some(Acknowledged { shopper, order }),
+                Bought::SoldOut | Bought::Nothing => None,
+            }
+        }
+    })
+    .await;
+    drop(progress);
+    report.run(name, &tally);
+    (tally, bought.into_iter().flatten().collect())
 }
 
 /// Whether a refusal for lack of stock says that there are fewer than were wanted.

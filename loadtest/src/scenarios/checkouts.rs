@@ -2,15 +2,11 @@
 //!
 //! Each arrival is another shopper, whose cart holds one line. There is plenty of everything, so nobody may be sent away.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use crate::arrivals::{Load, Usual, at_their_times};
-use crate::buyer::{Bought, SOLD_OUT, buy};
-use crate::progress::Progress;
+use crate::arrivals::{Load, Usual};
+use crate::buyer::{SOLD_OUT, all_buy};
 use crate::report::Report;
 use crate::shop::Basket;
-use crate::stage::{Acknowledged, Aim, Goods, Needs, Stage};
-use crate::tally::Tally;
+use crate::stage::{Aim, Goods, Needs, Stage};
 use crate::verdict::Fault;
 
 #[derive(Debug, clap::Args)]
@@ -39,27 +35,7 @@ pub(crate) async fn run(options: &Options, hot: bool, report: &mut Report) -> an
         admin: false,
     };
     let stage = Stage::set(&options.aim, needs, report).await?;
-    let (pool, tally) = (stage.pool(options.load.connections.get()), Arc::new(Tally::new()));
-    let shoppers: Arc<[_]> = stage.shoppers.clone().into();
-    let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let progress = Progress::of(name, plan.seconds(), &tally);
-    let run = uuid::Uuid::new_v4().simple();
-    at_their_times(plan, |arrival| {
-        let (pool, tally, shoppers) = (Arc::clone(&pool), Arc::clone(&tally), Arc::clone(&shoppers));
-        let acknowledged = Arc::clone(&acknowledged);
-        async move {
-            let (shopper, key) = (arrival.number, format!("{run}-{}", arrival.number));
-            if let Bought::Order(order) = buy(&pool, &tally, &shoppers[shopper], &key, arrival.planned).await
-            {
-                let mut all = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-                all.push(Acknowledged { shopper, order });
-            }
-        }
-    })
-    .await;
-    drop(progress);
-    report.run(name, &tally);
-    let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
+    let (tally, acknowledged) = all_buy(name, plan, &stage, options.load.connections.get(), report).await;
     report.faults(Fault::Undersold, tally.good(SOLD_OUT), "there is plenty, and somebody was sent away");
     stage.close(&acknowledged, report).await
 }

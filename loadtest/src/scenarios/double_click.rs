@@ -4,7 +4,7 @@
 //! answers marked as repeated. The others send no key: one of their clicks gets the order, the rest find the cart empty.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::ensure;
 use hyper::StatusCode;
@@ -54,12 +54,10 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     let stage = Stage::set(&options.aim, needs, report).await?;
     let (pool, tally) = (stage.pool(options.connections), Arc::new(Tally::new()));
     let shoppers: Arc<[_]> = stage.shoppers.clone().into();
-    let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let progress = Progress::of("double-click", options.shoppers as f64 / options.rate, &tally);
     let (run, clicks) = (uuid::Uuid::new_v4().simple(), options.clicks);
-    at_their_times(Plan::new(options.rate, Spacing::Poisson, options.shoppers, 1), |arrival| {
+    let made = at_their_times(Plan::new(options.rate, Spacing::Poisson, options.shoppers, 1), |arrival| {
         let (pool, tally, shoppers) = (Arc::clone(&pool), Arc::clone(&tally), Arc::clone(&shoppers));
-        let acknowledged = Arc::clone(&acknowledged);
         async move {
             let shopper = arrival.number;
             let key = shopper.is_multiple_of(2).then(|| format!("{run}-{shopper}"));
@@ -70,14 +68,13 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
             }
             let answers = clicking.join_all().await.into_iter().flatten().collect();
             let orders = judge(shopper, key.is_some(), clicks, answers, &tally);
-            let mut all = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(orders.into_iter().map(|order| Acknowledged { shopper, order }));
+            orders.into_iter().map(move |order| Acknowledged { shopper, order })
         }
     })
     .await;
     drop(progress);
     report.run("double-click", &tally);
-    let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
+    let acknowledged: Vec<_> = made.into_iter().flatten().collect();
     report.say(&format!(
         "{} shoppers clicked {} times each: {} orders",
         options.shoppers,

@@ -3,15 +3,11 @@
 //! Each buyer has the product in the cart, comes within a few seconds of the start, and checks out once, with a key. Who
 //! is refused because the server has too much to do comes again, with the same key, as a good client does.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use crate::arrivals::{Plan, Spacing, at_their_times};
-use crate::buyer::{Bought, ORDER, SOLD_OUT, buy};
-use crate::progress::Progress;
+use crate::arrivals::{Plan, Spacing};
+use crate::buyer::{ORDER, SOLD_OUT, all_buy};
 use crate::report::Report;
 use crate::shop::Basket;
-use crate::stage::{Acknowledged, Aim, Goods, Needs, Stage};
-use crate::tally::Tally;
+use crate::stage::{Aim, Goods, Needs, Stage};
 use crate::verdict::Fault;
 
 #[derive(Debug, clap::Args)]
@@ -43,29 +39,8 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
         admin: false,
     };
     let stage = Stage::set(&options.aim, needs, report).await?;
-    let (pool, tally) = (stage.pool(options.connections), Arc::new(Tally::new()));
-    let shoppers: Arc<[_]> = stage.shoppers.clone().into();
-    let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let progress = Progress::of("flash-sale", options.within, &tally);
     let plan = Plan::new(buyers as f64 / options.within, Spacing::Poisson, buyers, 1);
-    let run = uuid::Uuid::new_v4().simple();
-    at_their_times(plan, |arrival| {
-        let (pool, tally, shoppers) = (Arc::clone(&pool), Arc::clone(&tally), Arc::clone(&shoppers));
-        let acknowledged = Arc::clone(&acknowledged);
-        async move {
-            let (shopper, key) = (arrival.number, format!("{run}-{}", arrival.number));
-            if let Bought::Order(order) = buy(&pool, &tally, &shoppers[shopper], &key, arrival.planned).await
-            {
-                let mut all = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-                all.push(Acknowledged { shopper, order });
-            }
-        }
-    })
-    .await;
-    drop(progress);
-    report.run("flash-sale", &tally);
-
-    let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
+    let (tally, acknowledged) = all_buy("flash-sale", plan, &stage, options.connections, report).await;
     let (sold, sent_away) = (tally.good(ORDER), tally.good(SOLD_OUT));
     let left = stage.stock(stage.products[0]).await?;
     report.figure("sold", sold);

@@ -5,8 +5,8 @@
 //! acknowledged orders had left. So what is cached is held against what was promised, under load.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -64,7 +64,6 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
         products: stage.products.clone(),
         shoppers: stage.shoppers.clone(),
         tally: Tally::new().into(),
-        acknowledged: Mutex::default(),
         run: uuid::Uuid::new_v4().simple().to_string(),
         pool,
     };
@@ -72,7 +71,7 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     let progress = Progress::of("mixed", plan.seconds(), &visit.tally);
     let (closed, mut writing) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
     writing.spawn(change_prices(visit.clone(), stage.admin()?.clone(), options.writes, closed.clone()));
-    at_their_times(plan, |arrival| {
+    let made = at_their_times(plan, |arrival| {
         let visit = Arc::clone(&visit);
         async move { visit.pay(arrival.number, arrival.planned).await }
     })
@@ -97,8 +96,7 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
         "prices were changed and shown meanwhile, so that something was proved",
         judged > 0 && writes > 0,
     );
-    let acknowledged =
-        std::mem::take(&mut *visit.acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
+    let acknowledged: Vec<_> = made.into_iter().flatten().collect();
     stage.close(&acknowledged, report).await
 }
 
@@ -109,12 +107,12 @@ struct Visit {
     shelf: Shelf,
     products: Vec<i64>,
     shoppers: Vec<HeaderValue>,
-    acknowledged: Mutex<Vec<Acknowledged>>,
     run: String,
 }
 
 impl Visit {
-    async fn pay(&self, number: usize, planned: Instant) {
+    /// One visit; the order, if it was to make one and did.
+    async fn pay(&self, number: usize, planned: Instant) -> Option<Acknowledged> {
         // In each hundred arrivals the three kinds are mixed, by a stride that meets each number once.
         let (hundred, place) = (number / 100, number % 100 * 37 % 100);
         if place < CHECKOUTS {
@@ -138,19 +136,18 @@ impl Visit {
                 Err(error) => self.tally.fault(Fault::Unexpected, format!("{kind}: {error:#}")),
             }
         }
+        None
     }
 
-    async fn check_out(&self, shopper: usize, planned: Instant) {
+    async fn check_out(&self, shopper: usize, planned: Instant) -> Option<Acknowledged> {
         let key = format!("{}-{shopper}", self.run);
         let bought = buy(&self.pool, &self.tally, &self.shoppers[shopper], &key, planned).await;
-        if let Bought::Order(order) = bought {
-            let products: Vec<_> = self.products.iter().copied().map(ProductId).collect();
-            for (product, quantity) in BASKET.lines(&products, shopper) {
-                self.shelf.sold(product.0, quantity);
-            }
-            let mut all = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-            all.push(Acknowledged { shopper, order });
+        let Bought::Order(order) = bought else { return None };
+        let products: Vec<_> = self.products.iter().copied().map(ProductId).collect();
+        for (product, quantity) in BASKET.lines(&products, shopper) {
+            self.shelf.sold(product.0, quantity);
         }
+        Some(Acknowledged { shopper, order })
     }
 }
 
