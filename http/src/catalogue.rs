@@ -241,24 +241,28 @@ pub(crate) async fn read_fields(
     Ok(change)
 }
 
+/// A new product of fields that were read complete, without an image; none if one that is required is missing.
+pub(crate) fn as_new(read: ProductChange) -> Option<NewProduct> {
+    Some(NewProduct {
+        name: read.name?,
+        description: read.description.unwrap_or_default(),
+        price: read.price?,
+        stock: read.stock.unwrap_or_default(),
+        category_id: read.category_id?,
+        sku: read.sku,
+        featured: read.featured.unwrap_or(false),
+        is_active: read.is_active.unwrap_or(true),
+        image: None,
+    })
+}
+
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_admin(req, api).await?;
     let mut fields = extract::form(req, api, &caller).await?;
     let read = read_fields(&mut fields, api, true).await?;
     let image = api.media.read(&mut fields, "image").await?;
-    let category_id = fields.finish_with(read.category_id)?;
-    let new = NewProduct {
-        name: read.name.unwrap_or_default(),
-        description: read.description.unwrap_or_default(),
-        price: read.price.unwrap_or_default(),
-        stock: read.stock.unwrap_or_default(),
-        category_id,
-        sku: read.sku,
-        featured: read.featured.unwrap_or(false),
-        is_active: read.is_active.unwrap_or(true),
-        image: None,
-    };
+    let new = fields.finish_with(as_new(read))?;
     let ledger = &api.handles.ledger;
     let named = |image: Option<_>| ledger.create_product(NewProduct { image: image.flatten(), ..new });
     let product = api.media.keep(image, named).await?;

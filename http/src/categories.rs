@@ -68,7 +68,8 @@ impl<'a> CategoryView<'a> {
     }
 }
 
-fn find(categories: &[Category], id: CategoryId) -> Result<&Category, ApiError> {
+/// The one of these that has this id; 404 if none has.
+pub(crate) fn find(categories: &[Category], id: CategoryId) -> Result<&Category, ApiError> {
     categories.iter().find(|category| category.id == id).ok_or_else(ApiError::not_found)
 }
 
@@ -149,6 +150,16 @@ pub(crate) fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange
     }
 }
 
+/// A new category of fields that were read complete, without an image.
+pub(crate) fn as_new(read: CategoryChange) -> NewCategory {
+    NewCategory {
+        name: read.name.unwrap_or_default(),
+        description: read.description.unwrap_or_default(),
+        is_active: read.is_active.unwrap_or(true),
+        image: None,
+    }
+}
+
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
     let api = api(depot);
     let caller = require_admin(req, api).await?;
@@ -156,12 +167,7 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let read = read_fields(&mut fields, true);
     let image = api.media.read(&mut fields, "image").await?;
     fields.finish()?;
-    let new = NewCategory {
-        name: read.name.unwrap_or_default(),
-        description: read.description.unwrap_or_default(),
-        is_active: read.is_active.unwrap_or(true),
-        image: None,
-    };
+    let new = as_new(read);
     let named = |image: Option<_>| {
         let new = NewCategory { image: image.flatten(), ..new };
         write(api, |db| async move { catalogue::create_category(&db, &new, None).await })

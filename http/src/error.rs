@@ -105,9 +105,7 @@ impl ApiError {
 
     /// 400: this one field is wrong.
     pub(crate) fn field(name: &str, message: impl Into<String>) -> Self {
-        let mut errors = FieldErrors::default();
-        errors.add(name, message);
-        Self::fields(errors)
+        Self::fields(FieldErrors::of(name, message))
     }
 
     /// 401: the call needs a signed-in user.
@@ -415,11 +413,16 @@ impl FieldErrors {
         }
     }
 
+    /// One message about a field.
+    pub(crate) fn of(name: &str, message: impl Into<String>) -> Self {
+        let mut errors = Self::default();
+        errors.add(name, message);
+        errors
+    }
+
     /// One message that belongs to no single field.
     pub(crate) fn of_all(message: &str) -> Self {
-        let mut errors = Self::default();
-        errors.add(Self::NON_FIELD, message);
-        errors
+        Self::of(Self::NON_FIELD, message)
     }
 
     /// The messages about this field.

@@ -26,7 +26,7 @@ use crate::tokens::{Access, BadToken};
 pub(crate) const MAX_JSON_BODY: usize = 1024 * 1024;
 
 /// How long the whole body may take to arrive.
-pub(crate) const BODY_DEADLINE: Duration = Duration::from_secs(20);
+const BODY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The state that the service was made with.
 pub(crate) fn api(depot: &Depot) -> &Arc<Api> {
@@ -113,9 +113,11 @@ pub(crate) async fn fields(req: &mut Request) -> Result<Fields, ApiError> {
 
 /// The fields of a body where an image may be among them: a form with files, or JSON.
 pub(crate) async fn form(req: &mut Request, api: &Api, caller: &SignedIn) -> Result<Fields, ApiError> {
-    let is_form =
-        req.headers().get(header::CONTENT_TYPE).is_some_and(|value| form::is_form(value.as_bytes()));
-    if is_form { form::read(req, &api.media, caller.user.id).await } else { fields(req).await }
+    if form::is_form(media_type(req)) {
+        form::read(req, &api.media, caller.user.id).await
+    } else {
+        fields(req).await
+    }
 }
 
 /// The bytes of a body that must be JSON if there is any; at most 1 MiB.
@@ -124,16 +126,22 @@ pub(crate) async fn json_body(req: &mut Request) -> Result<Bytes, ApiError> {
     if req.body().is_end_stream() {
         return Ok(Bytes::new());
     }
-    let media_type = req.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if !is_json(media_type) {
+    let media_type = media_type(req);
+    if !is_type(media_type, "application/json") {
         return Err(ApiError::unsupported_media_type(&String::from_utf8_lossy(media_type)));
     }
     body(req, MAX_JSON_BODY).await
 }
 
-fn is_json(media_type: &[u8]) -> bool {
-    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+/// What a body says that it is; empty if it does not.
+pub(crate) fn media_type(req: &Request) -> &[u8] {
+    req.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes())
+}
+
+/// Whether a media type is this one, whatever its parameters.
+pub(crate) fn is_type(media_type: &[u8], essence: &str) -> bool {
+    let own = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    own.trim_ascii().eq_ignore_ascii_case(essence.as_bytes())
 }
 
 /// The bytes of a body of at most `limit`; 413 for more, without reading them if they are announced.
@@ -142,21 +150,30 @@ pub(crate) async fn body(req: &mut Request, limit: usize) -> Result<Bytes, ApiEr
     if req.body().size_hint().lower() > limit as u64 {
         return Err(ApiError::body_too_large(limit));
     }
-    let place = req.extensions().get::<Place>().cloned();
+    let place = place(req);
     let mut body = req.take_body();
-    let arriving = async {
-        let arriving = collect(&mut body, limit, place.as_ref());
-        tokio::time::timeout(BODY_DEADLINE, arriving).await.unwrap_or_else(|_| Err(ApiError::body_too_slow()))
-    };
-    let arrived = match &place {
-        Some(place) => place.wait_outside(arriving).await,
-        None => arriving.await,
-    };
+    let arrived = arrival(&place, collect(&mut body, limit, &place)).await;
     // What is left of it will not be read, so the connection cannot serve another request.
     arrived.map_err(|error| if body.is_end_stream() { error } else { error.and_close() })
 }
 
-async fn collect(body: &mut ReqBody, limit: usize, place: Option<&Place>) -> Result<Bytes, ApiError> {
+/// The request's place among those that are worked on.
+pub(crate) fn place(req: &Request) -> Place {
+    req.extensions().get::<Place>().cloned().expect("who was let in has a place")
+}
+
+/// Waits for a body to arrive, outside and until its deadline.
+pub(crate) async fn arrival<T>(
+    place: &Place,
+    arriving: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let in_time = async {
+        tokio::time::timeout(BODY_DEADLINE, arriving).await.unwrap_or_else(|_| Err(ApiError::body_too_slow()))
+    };
+    place.wait_outside(in_time).await
+}
+
+async fn collect(body: &mut ReqBody, limit: usize, place: &Place) -> Result<Bytes, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.next().await {
         let piece = match frame.map(|frame| frame.into_data()) {
@@ -170,9 +187,7 @@ async fn collect(body: &mut ReqBody, limit: usize, place: Option<&Place>) -> Res
         if bytes.len() + piece.len() > limit {
             return Err(ApiError::body_too_large(limit));
         }
-        if let Some(place) = place {
-            place.room_for(bytes.len() + piece.len())?;
-        }
+        place.room_for(bytes.len() + piece.len())?;
         bytes.extend_from_slice(&piece);
     }
     Ok(bytes.freeze())

@@ -12,13 +12,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use multra::{Constraints, Field, Multipart, SizeLimit};
 use salvo::Request;
-use salvo::http::{HeaderValue, ReqBody, header};
+use salvo::http::{ReqBody, header};
 use souk_store::model::UserId;
 
 use crate::error::ApiError;
-use crate::extract::{BODY_DEADLINE, MAX_JSON_BODY};
+use crate::extract::{self, MAX_JSON_BODY};
 use crate::fields::{Fields, Sent};
-use crate::gate::Place;
 use crate::media::{MAX_FILE, Media, Upload};
 
 /// The largest body: one file with as much text around it as JSON may have.
@@ -32,8 +31,7 @@ const MAX_PARTS: usize = 100;
 
 /// Whether a media type is that of a form with files.
 pub(crate) fn is_form(media_type: &[u8]) -> bool {
-    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
+    extract::is_type(media_type, "multipart/form-data")
 }
 
 /// The fields of a body that is such a form.
@@ -53,7 +51,7 @@ pub(crate) async fn parts(
     // A client that waits to be told to go on can be told no before it sends anything.
     let waits = req.headers().contains_key(header::EXPECT);
     let announced = req.body().size_hint().lower();
-    let place = req.extensions().get::<Place>().cloned();
+    let place = extract::place(req);
     let mut body = req.take_body();
     let read = async {
         let read = if announced > MAX_FORM as u64 {
@@ -64,18 +62,12 @@ pub(crate) async fn parts(
         match read {
             Err(error) if waits || !skip_rest(&mut body, announced).await => {
                 // What is left of it will not be read, so the connection cannot serve another request.
-                Err(error.header(header::CONNECTION, HeaderValue::from_static("close")))
+                Err(error.and_close())
             }
             read => read,
         }
     };
-    let read = async {
-        tokio::time::timeout(BODY_DEADLINE, read).await.unwrap_or_else(|_| Err(ApiError::body_too_slow()))
-    };
-    match place {
-        Some(place) => place.wait_outside(read).await,
-        None => read.await,
-    }
+    extract::arrival(&place, read).await
 }
 
 /// Reads what is left of a body that was refused, and forgets it: most clients hear an answer only after they have sent
@@ -119,7 +111,7 @@ async fn read_parts(
                 let mut room = media.room_of(by);
                 let too_large = || ApiError::file_too_large(MAX_FILE);
                 let bytes = read_part(field, MAX_FILE, too_large, |length| room.grow_to(length)).await?;
-                Sent::File(Upload { bytes, _room: Some(Arc::new(room)) })
+                Sent::File(Upload { bytes, _room: Arc::new(room) })
             }
             None => {
                 let too_large = || ApiError::body_too_large(MAX_JSON_BODY);

@@ -81,8 +81,7 @@ pub fn prepare(root: &Path) -> std::io::Result<()> {
 #[derive(Clone, Debug)]
 pub(crate) struct Upload {
     pub(crate) bytes: Bytes,
-    /// None for bytes that somebody else answers for.
-    pub(crate) _room: Option<Arc<Share>>,
+    pub(crate) _room: Arc<Share>,
 }
 
 /// What a body says about an image: nothing, that there shall be none, or a new one.

@@ -9,7 +9,7 @@ use salvo::{Depot, Request, Router};
 use souk_store::cache::Key;
 use souk_store::catalogue::{self, CategoryChange, CategoryRefusal, NewCategory};
 use souk_store::changes::Kind;
-use souk_store::model::{Category, CategoryId, Timestamp};
+use souk_store::model::{Category, CategoryId};
 
 use super::form::{Form, Sheet};
 use super::history::{self, Entry};
@@ -17,7 +17,7 @@ use super::page::{Flash, Layout, Page};
 use super::session::{form, staff};
 use super::view::{count, image, thumbnail, when};
 use crate::Api;
-use crate::categories::{read_fields, refusal, write};
+use crate::categories::{self, as_new, read_fields, refusal, write};
 use crate::error::{ApiError, FieldErrors};
 use crate::extract::{api, id};
 use crate::media;
@@ -81,7 +81,7 @@ async fn page(
     };
     let page = CategoryPage {
         layout: Layout::new(staff(depot), "categories", title),
-        sheet: sheet.unwrap_or_else(|| Sheet::refused(form_of(category.as_ref()), FieldErrors::default())),
+        sheet: sheet.unwrap_or_else(|| Sheet::of(form_of(category.as_ref()))),
         seen: category.as_ref().map(|category| category.updated_at.to_string()).unwrap_or_default(),
         changes,
         picture: category.as_ref().and_then(|category| category.image.as_deref()).map(image),
@@ -105,8 +105,7 @@ fn form_of(category: Option<&Category>) -> Form {
 
 async fn find(req: &Request, api: &Api) -> Result<Category, ApiError> {
     let id: CategoryId = id(req, "category")?;
-    let categories = api.cache.categories(&api.db, true).await?;
-    categories.iter().find(|category| category.id == id).cloned().ok_or_else(ApiError::not_found)
+    categories::find(&api.cache.categories(&api.db, true).await?, id).cloned()
 }
 
 async fn show_new(depot: &mut Depot) -> Result<Page, ApiError> {
@@ -141,12 +140,7 @@ async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
         Ok(read) => read,
         Err(errors) => return refused(errors).await,
     };
-    let new = NewCategory {
-        name: read.name.unwrap_or_default(),
-        description: read.description.unwrap_or_default(),
-        is_active: read.is_active.unwrap_or(true),
-        image: None,
-    };
+    let new = as_new(read);
     let author = staff.author();
     let named = |image: Option<_>| {
         let new = NewCategory { image: image.flatten(), ..new };
@@ -171,8 +165,7 @@ async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
         Ok(read) => read,
         Err(errors) => return again(StatusCode::BAD_REQUEST, category, errors).await,
     };
-    let seen: Timestamp = serde_json::from_value(form.text("seen").into())
-        .map_err(|_| ApiError::bad_request("The form does not say what it was filled in from."))?;
+    let seen = form.seen().ok_or_else(Form::unseen)?;
     let (author, id) = (staff.author(), category.id);
     let named = |image| {
         let change = CategoryChange { image, ..change };

@@ -135,10 +135,6 @@ async fn show_list(
     Ok(())
 }
 
-fn yes_or_no(is: bool) -> String {
-    if is { "true" } else { "false" }.to_owned()
-}
-
 pub(super) async fn of_products(
     req: &mut Request,
     depot: &mut Depot,
@@ -163,8 +159,8 @@ pub(super) async fn of_products(
                     product.price.to_string(),
                     product.stock.to_string(),
                     product.category_name,
-                    yes_or_no(product.featured),
-                    yes_or_no(product.is_active),
+                    product.featured.to_string(),
+                    product.is_active.to_string(),
                     product.id.to_string(),
                 ]
             });
@@ -237,8 +233,8 @@ pub(super) async fn of_users(
                     user.last_name,
                     user.phone,
                     user.address,
-                    yes_or_no(user.is_active),
-                    yes_or_no(user.is_admin),
+                    user.is_active.to_string(),
+                    user.is_admin.to_string(),
                     user.date_joined.to_string(),
                     user.last_login.map(|time| time.to_string()).unwrap_or_default(),
                 ]

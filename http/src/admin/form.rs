@@ -5,8 +5,7 @@
 //! as its user left it.
 
 use salvo::Request;
-use salvo::http::header;
-use souk_store::model::UserId;
+use souk_store::model::{Timestamp, UserId};
 
 use crate::Api;
 use crate::error::{ApiError, FieldErrors};
@@ -27,7 +26,7 @@ pub(super) struct Form {
 impl Form {
     /// Reads the body of a request of somebody who is signed in; without one the form is empty.
     pub(super) async fn read(req: &mut Request, api: &Api, by: UserId) -> Result<Self, ApiError> {
-        if !form::is_form(media_type(req)) {
+        if !form::is_form(extract::media_type(req)) {
             return Self::read_text(req, MAX_FORM).await;
         }
         let mut read = Self::default();
@@ -47,9 +46,8 @@ impl Form {
         if req.body().is_end_stream() {
             return Ok(Self::default());
         }
-        let media_type = media_type(req);
-        let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+        let media_type = extract::media_type(req);
+        if !extract::is_type(media_type, "application/x-www-form-urlencoded") {
             return Err(ApiError::unsupported_media_type(&String::from_utf8_lossy(media_type)));
         }
         let body = extract::body(req, limit).await?;
@@ -110,14 +108,20 @@ impl Form {
         Ok(image)
     }
 
+    /// When what the form was filled in from was last changed, as its page said.
+    pub(super) fn seen(&self) -> Option<Timestamp> {
+        serde_json::from_value(self.text("seen").into()).ok()
+    }
+
+    /// What becomes of a form that does not say so.
+    pub(super) fn unseen() -> ApiError {
+        ApiError::bad_request("The form does not say what it was filled in from.")
+    }
+
     /// The same without its files, which a browser does not choose again by itself.
     pub(super) fn without_files(&self) -> Self {
         Self { values: self.values.clone(), files: Vec::new() }
     }
-}
-
-fn media_type(req: &Request) -> &[u8] {
-    req.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes())
 }
 
 /// Text as it was before the browser made two signs of every line break in it: what nobody touched must not differ.
@@ -133,6 +137,11 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
+    /// A form as it is shown first.
+    pub(super) fn of(form: Form) -> Self {
+        Self { form, errors: FieldErrors::default() }
+    }
+
     /// A form that is refused.
     pub(super) fn refused(form: Form, errors: FieldErrors) -> Self {
         Self { form, errors }

@@ -10,7 +10,7 @@ use super::form::Sheet;
 use super::list::{Choice, Pager, Paging, filters};
 use super::page::{Layout, Page};
 use super::session::staff;
-use super::view::{count, when};
+use super::view::{count, shortened, when};
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::api;
@@ -69,10 +69,7 @@ fn shown(value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) if text.is_empty() => "(empty)".to_owned(),
-        Value::String(text) if text.chars().count() > LONGEST_VALUE => {
-            text.chars().take(LONGEST_VALUE).chain(['…']).collect()
-        }
-        Value::String(text) => text.clone(),
+        Value::String(text) => shortened(text, LONGEST_VALUE),
         other => other.to_string(),
     }
 }

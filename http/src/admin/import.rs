@@ -16,16 +16,17 @@ use salvo::{Depot, handler};
 use sha2::{Digest, Sha256};
 use souk_actors::to_its_end;
 use souk_store::catalogue;
-use souk_store::ledger::{NewProduct, ProductChange, Seen, Work};
+use souk_store::ledger::{ProductChange, Seen, Work};
 use souk_store::model::{Category, Product, fold};
 
 use super::export::{PRODUCTS, unguarded};
 use super::form::Form;
 use super::page::{Flash, Layout, Page};
+use super::products::LIST;
 use super::session::{form, staff};
-use super::view::plural;
+use super::view::{plural, shortened};
 use crate::Api;
-use crate::catalogue::read_fields;
+use crate::catalogue::{as_new, read_fields};
 use crate::error::{ApiError, FieldErrors};
 use crate::extract::api;
 use crate::fields::{Fields, Sent};
@@ -38,6 +39,9 @@ const MOST_BYTES: usize = 900 * 1024;
 
 /// How many rows the look shows, of those that are bad and of the others.
 const SHOWN: usize = 200;
+
+/// The longest text of a difference, in characters.
+const LONGEST_DIFFERENCE: usize = 60;
 
 /// Somebody was quicker.
 const CHANGED_MEANWHILE: &str = "Nothing was imported: some of these products, or a category, were changed meanwhile. This is \
@@ -56,7 +60,6 @@ struct ImportPage {
     /// What is wrong with the file as a whole.
     error: Option<String>,
     look: Option<Look>,
-    most_rows: usize,
 }
 
 /// What a file would do.
@@ -106,7 +109,7 @@ fn page(
     look: Option<Look>,
 ) -> Result<Page, ApiError> {
     let layout = Layout::new(staff(depot), "products", "Import products");
-    Page::html(status, &ImportPage { layout, error, look, most_rows: MOST_ROWS })
+    Page::html(status, &ImportPage { layout, error, look })
 }
 
 #[handler]
@@ -138,7 +141,7 @@ pub(super) async fn take(depot: &mut Depot) -> Result<Page, ApiError> {
         Ok(()) => {
             let (new, changed) = (plural(look.new, "product", "products"), look.changed);
             let flash = Flash::done(format!("The file was imported: {new} created, {changed} changed."));
-            Ok(Page::see_with("/admin/products/", staff, &flash))
+            Ok(Page::see_with(LIST, staff, &flash))
         }
         Err(refused) => {
             let error = ApiError::from(refused);
@@ -325,7 +328,7 @@ impl Look {
             self.note(&sku, "new", category.map(|category| category.id.to_string()));
             let name = change.name.clone().unwrap_or_default();
             self.rows.push(GoodRow { line, sku: sku.clone(), name, changes: Vec::new() });
-            if let Some(new) = as_new(change, sku) {
+            if let Some(new) = as_new(change) {
                 self.works.push(Work::Create(Box::new(new)));
             }
             return;
@@ -359,20 +362,6 @@ impl Look {
     }
 }
 
-fn as_new(change: ProductChange, sku: String) -> Option<NewProduct> {
-    Some(NewProduct {
-        name: change.name?,
-        description: change.description.unwrap_or_default(),
-        price: change.price?,
-        stock: change.stock.unwrap_or_default(),
-        category_id: change.category_id?,
-        sku: Some(sku),
-        featured: change.featured.unwrap_or(false),
-        is_active: change.is_active.unwrap_or(true),
-        image: None,
-    })
-}
-
 /// What would be another value, column by column.
 pub(super) fn differences(
     product: &Product,
@@ -382,10 +371,8 @@ pub(super) fn differences(
     let mut found = Vec::new();
     let mut compare = |name: &str, before: String, after: Option<String>| {
         if let Some(after) = after.filter(|after| *after != before) {
-            let short = |text: String| {
-                if text.chars().count() > 60 { text.chars().take(60).chain(['…']).collect() } else { text }
-            };
-            found.push(format!("{name}: {} → {}", short(before), short(after)));
+            let short = |text| shortened(text, LONGEST_DIFFERENCE);
+            found.push(format!("{name}: {} → {}", short(&before), short(&after)));
         }
     };
     compare("name", product.name.clone(), change.name.clone());

@@ -26,6 +26,15 @@ pub(super) fn status(status: impl Borrow<OrderStatus>) -> Status {
     Status(*status.borrow())
 }
 
+/// A text, or its beginning if it has more characters than that.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() > most {
+        text.chars().take(most).chain(['…']).collect()
+    } else {
+        text.to_owned()
+    }
+}
+
 /// A moment to the minute, in UTC; the exact time is in its attribute.
 pub(super) struct When(Timestamp);
 

@@ -22,7 +22,7 @@ use super::super::session::{form, staff};
 use super::super::view::{count, image, when};
 use super::{LIST, categories_as_choices};
 use crate::Api;
-use crate::catalogue::read_fields;
+use crate::catalogue::{as_new, read_fields};
 use crate::error::{ApiError, FieldErrors};
 use crate::extract::{api, id};
 use crate::media;
@@ -88,7 +88,7 @@ async fn new_page(depot: &Depot, status: StatusCode, sheet: Sheet) -> Result<Pag
 
 pub(super) async fn show_new(depot: &mut Depot) -> Result<Page, ApiError> {
     let first = Form::of([("stock", "0".to_owned()), ("is_active", "true".to_owned())]);
-    new_page(depot, StatusCode::OK, Sheet::refused(first, FieldErrors::default())).await
+    new_page(depot, StatusCode::OK, Sheet::of(first)).await
 }
 
 /// Reads the fields of the form; a box that is not ticked is sent as nothing at all.
@@ -113,17 +113,7 @@ pub(super) async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
         Ok(read) => read,
         Err(errors) => return refused(errors).await,
     };
-    let new = NewProduct {
-        name: read.name.unwrap_or_default(),
-        description: read.description.unwrap_or_default(),
-        price: read.price.unwrap_or_default(),
-        stock: read.stock.unwrap_or_default(),
-        category_id: read.category_id.ok_or_else(ApiError::internal)?,
-        sku: read.sku,
-        featured: read.featured.unwrap_or(false),
-        is_active: read.is_active.unwrap_or(true),
-        image: None,
-    };
+    let new = as_new(read).ok_or_else(ApiError::internal)?;
     let ledger = api.handles.ledger.by(staff.author());
     let named = |image: Option<_>| ledger.create_product(NewProduct { image: image.flatten(), ..new });
     match api.media.keep(image, named).await {
@@ -151,10 +141,8 @@ pub(super) async fn page(
 ) -> Result<Page, ApiError> {
     let api = api(depot);
     let categories = api.cache.categories(&api.db, true).await?;
-    let (sheet, was, seen) = sheet.unwrap_or_else(|| {
-        let sheet = Sheet::refused(form_of(&product), FieldErrors::default());
-        (sheet, product.stock, product.updated_at.to_string())
-    });
+    let (sheet, was, seen) = sheet
+        .unwrap_or_else(|| (Sheet::of(form_of(&product)), product.stock, product.updated_at.to_string()));
     let (movements, _) = catalogue::movements(&api.db, product.id, MOVEMENTS, 0).await?;
     let page = ProductPage {
         layout: Layout::new(staff(depot), "products", product.name.as_str()),
@@ -179,15 +167,13 @@ pub(super) async fn show(req: &mut Request, depot: &mut Depot) -> Result<Page, A
 /// What the form was filled in from.
 fn seen(form: &Form) -> Option<(i64, Timestamp)> {
     let was = form.text("was").parse().ok().filter(|was| (0..=MAX_STOCK).contains(was))?;
-    let seen = serde_json::from_value(form.text("seen").into()).ok()?;
-    Some((was, seen))
+    Some((was, form.seen()?))
 }
 
 pub(super) async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, ApiError> {
     let (api, staff, form) = (api(depot), staff(depot), form(depot));
     let product = find(req, api).await?;
-    let (was, updated_at) = seen(form)
-        .ok_or_else(|| ApiError::bad_request("The form does not say what it was filled in from."))?;
+    let (was, updated_at) = seen(form).ok_or_else(Form::unseen)?;
     let again = |status, product, errors, was, seen: String| {
         let sheet = Some((Sheet::refused(form.without_files(), errors), was, seen));
         page(depot, status, product, sheet, Sheet::default())
@@ -223,14 +209,11 @@ pub(super) async fn save(req: &mut Request, depot: &mut Depot) -> Result<Page, A
     let conflict = StatusCode::CONFLICT;
     match refused {
         Refused::Books(Refusal::StockIs(level)) => {
-            let mut errors = FieldErrors::default();
-            errors.add(
-                "stock",
-                format!(
-                    "Nothing was saved: when this form was opened there were {was}, and now there are {level}. \
-                     Save again to set the level to what is typed here."
-                ),
+            let message = format!(
+                "Nothing was saved: when this form was opened there were {was}, and now there are {level}. \
+                 Save again to set the level to what is typed here."
             );
+            let errors = FieldErrors::of("stock", message);
             again(conflict, now, errors, level, form.text("seen").to_owned()).await
         }
         Refused::Books(Refusal::ProductChanged) => {

@@ -39,9 +39,8 @@ pub(super) async fn move_stock(req: &mut Request, depot: &mut Depot) -> Result<P
             Ok(Page::see_with(&format!("{LIST}{}/", product.id), staff, &flash))
         }
         Err(Refused::Books(Refusal::StockIs(level))) => {
-            let mut errors = FieldErrors::default();
-            errors.add("change", format!("There are {level}, which does not allow this."));
-            again(Product { stock: level, ..product }, errors).await
+            let message = format!("There are {level}, which does not allow this.");
+            again(Product { stock: level, ..product }, FieldErrors::of("change", message)).await
         }
         Err(refused) => Err(refused.into()),
     }
