@@ -112,13 +112,13 @@ const FILE_SIZE_EXCEEDED: i32 = 25;
 async fn serve(config: &Config, demo: bool) -> anyhow::Result<ExitCode> {
     let mut stop = StopSignals::install()?;
     // A file that may not grow any further shall be an error of the write, as on a full disk, and not the end of it all.
-    let _file_size = signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).context("cannot listen for signals")?;
+    let _file_size = listen(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?;
     let listener = souk::bind(config).await?;
-    // Also before `--demo` fills a database that a missing key would not let open.
-    config.secret_key()?;
-    config.tls()?;
     let opening = async {
         if demo {
+            // Before it fills a database that a missing key would not let open.
+            config.secret_key()?;
+            config.tls()?;
             demo::furnish(config).await?;
         }
         App::start(config, listener).await
