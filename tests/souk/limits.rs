@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::harness::{Shop, Shopper, Wire, eventually};
+use crate::metrics::Reading;
 
 #[tokio::test]
 async fn what_is_too_much_at_one_time_is_refused_while_probes_are_answered() {
@@ -102,11 +103,8 @@ async fn sockets_are_counted_by_user_and_in_all_and_as_connections() {
     let _third = bob.knock().bearer(&bob.access).open().await;
     assert_eq!(bob.knock().bearer(&bob.access).refused().await, (503, json!({ "detail": full })));
     second.leave().await;
-    eventually("there is room again", async || {
-        let metrics = shop.anyone().get("/metrics").await.is(200).plain();
-        metrics.lines().any(|line| line.starts_with("souk_sockets") && line.ends_with(" 2"))
-    })
-    .await;
+    eventually("there is room again", async || Reading::of(&shop).await.sum("souk_sockets", &[]) == 2.0)
+        .await;
     bob.knock().bearer(&bob.access).open().await.leave().await;
 }
 

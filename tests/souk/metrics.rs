@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::harness::{Form, PASSWORD, Product, Shop, eventually, png};
 
 /// One reading: the figures by their names with labels, as they stand in the text.
-struct Reading {
+pub(crate) struct Reading {
     text: String,
     figures: BTreeMap<String, f64>,
 }
 
 impl Reading {
-    async fn of(shop: &Shop) -> Self {
+    pub(crate) async fn of(shop: &Shop) -> Self {
         let answer = shop.anyone().get("/metrics").await.is(200);
         let media_type = answer.header("content-type");
         assert!(media_type.starts_with("application/openmetrics-text; version=1.0.0"), "{media_type}");
@@ -25,7 +25,7 @@ impl Reading {
     }
 
     /// The sum of a figure over all its labels, or over those that have all of these.
-    fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let matching = self.figures.iter().filter(|(sample, _)| {
             let (its_name, its_labels) = sample.split_once('{').unwrap_or((sample, ""));
             its_name == name && labels.iter().all(|label| its_labels.contains(label))
