@@ -49,11 +49,7 @@ async fn slow_bodies_keep_nobody_out() {
     let shop = Shop::start_with(&[("MAX_REQUESTS", "2")]).await;
     let mut slow = Vec::new();
     for _ in 0..20 {
-        let mut wire = Wire::to(&shop).await;
-        wire.send("POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
-            .await;
-        wire.send("content-length: 60\r\n\r\n{").await;
-        slow.push(wire);
+        slow.push(Wire::with_half_a_login(&shop).await);
     }
     shop.register("ann").await;
     let answer = shop.anyone().get("/api/products/").await;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::harness::{DEADLINE, Form, PASSWORD, Shop, Shopper, Wire, eventually, within};
+use crate::harness::{DEADLINE, Form, LOGIN, PASSWORD, Shop, Shopper, Wire, eventually, within};
 use crate::media::send;
 use crate::media_attacks::bomb;
 use crate::metrics::Reading;
@@ -49,22 +49,20 @@ async fn let_go(attack: impl Future<Output = ()>) {
 }
 
 /// Says nothing until it is let go.
-async fn be_silent(mut stream: TcpStream) {
+async fn be_silent(mut stream: impl AsyncRead + Unpin) {
     let mut answer = [0; 256];
     while matches!(stream.read(&mut answer).await, Ok(1..)) {}
 }
 
 /// Sends a byte a second until it is let go: of the head, or of the body.
 async fn dawdle(mut stream: TcpStream, in_the_body: bool) {
-    let head = "POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let (reading, mut writing) = stream.split();
     let writing = async {
-        if in_the_body
-            && writing.write_all(format!("{head}content-length: 1000\r\n\r\n").as_bytes()).await.is_err()
-        {
+        let head = format!("{LOGIN}content-length: 1000\r\n\r\n");
+        if in_the_body && writing.write_all(head.as_bytes()).await.is_err() {
             return;
         }
-        let bytes = if in_the_body { "{    " } else { head };
+        let bytes = if in_the_body { "{    " } else { LOGIN };
         let mut seconds = interval(Duration::from_secs(1));
         for byte in bytes.bytes().cycle() {
             seconds.tick().await;
@@ -73,22 +71,16 @@ async fn dawdle(mut stream: TcpStream, in_the_body: bool) {
             }
         }
     };
-    let reading = async {
-        let mut reading = reading;
-        let mut answer = [0; 256];
-        while matches!(reading.read(&mut answer).await, Ok(1..)) {}
-    };
     tokio::select! {
         () = writing => {}
-        () = reading => {}
+        () = be_silent(reading) => {}
     }
 }
 
 /// A wrong login a second, each with a password of a megabyte, over one connection, until the siege is over.
 async fn guess(mut wire: Wire, number: usize, end: Instant) {
     let login = format!(r#"{{"email":"nobody{number}@example.com","password":"{}"}}"#, "p".repeat(1_000_000));
-    let head = "POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
-    let guess = format!("{head}content-length: {}\r\n\r\n{login}", login.len());
+    let guess = format!("{LOGIN}content-length: {}\r\n\r\n{login}", login.len());
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while Instant::now() < end {

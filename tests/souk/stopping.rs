@@ -58,10 +58,7 @@ async fn orders_under_way_are_finished_and_sockets_are_told() {
 async fn whoever_comes_while_it_closes_is_sent_away_at_once() {
     let mut shop = Shop::start().await;
     // A request under way holds the door open.
-    let mut slow = Wire::to(&shop).await;
-    slow.send("POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
-        .await;
-    slow.send("content-length: 60\r\n\r\n{").await;
+    let _slow = Wire::with_half_a_login(&shop).await;
     shop.anyone().get("/readyz").await.is(200);
     let address = shop.address();
     shop.signal("TERM").await;
@@ -73,10 +70,7 @@ async fn whoever_comes_while_it_closes_is_sent_away_at_once() {
 #[tokio::test]
 async fn a_second_signal_ends_it_now() {
     let mut shop = Shop::start().await;
-    let mut slow = Wire::to(&shop).await;
-    slow.send("POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
-        .await;
-    slow.send("content-length: 60\r\n\r\n{").await;
+    let _slow = Wire::with_half_a_login(&shop).await;
     let address = shop.address();
     shop.anyone().get("/readyz").await.is(200);
     shop.signal("TERM").await;

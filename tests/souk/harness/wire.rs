@@ -6,6 +6,10 @@ use tokio::time::timeout;
 
 use super::{DEADLINE, Shop};
 
+/// The head of a login, but for the length of its body.
+pub(crate) const LOGIN: &str =
+    "POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+
 pub(crate) struct Wire<S = TcpStream> {
     pub(crate) stream: S,
 }
@@ -13,6 +17,14 @@ pub(crate) struct Wire<S = TcpStream> {
 impl Wire {
     pub(crate) async fn to(shop: &Shop) -> Self {
         Self { stream: TcpStream::connect(shop.address()).await.expect("the shop listens") }
+    }
+
+    /// A connection with a login whose body has begun, and does not go on.
+    pub(crate) async fn with_half_a_login(shop: &Shop) -> Self {
+        let mut wire = Self::to(shop).await;
+        wire.send(LOGIN).await;
+        wire.send("content-length: 60\r\n\r\n{").await;
+        wire
     }
 }
 
