@@ -47,14 +47,9 @@ impl Certificate {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn settings(&self) -> [(String, String); 2] {
-        [("TLS_CERT".to_owned(), self.path("cert.pem")), ("TLS_KEY".to_owned(), self.path("key.pem"))]
-    }
-
     async fn shop(&self) -> Shop {
-        let settings = self.settings();
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Shop::start_with(&settings).await
+        let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
+        Shop::start_with(&[("TLS_CERT", &cert), ("TLS_KEY", &key)]).await
     }
 
     /// Connects as somebody who trusts this certificate alone.
@@ -168,11 +163,8 @@ async fn a_renewed_certificate_counts_for_the_connections_to_come() {
 
     fs::write(old.path("key.pem"), "half a file").unwrap();
     shop.signal("HUP").await;
-    eventually("the log says so", async || {
-        tokio::task::yield_now().await;
-        shop.log().contains("the certificate stays as it was: TLS_KEY: ")
-    })
-    .await;
+    eventually("the log says so", async || shop.log().contains("the certificate stays as it was: TLS_KEY: "))
+        .await;
     assert!(new.connect(&shop).await.get("/api/").await.starts_with("HTTP/1.1 200 "));
     assert!(!shop.log().contains("half a file"));
 }
