@@ -231,8 +231,7 @@ async fn a_body_of_more_than_a_mebibyte_is_413() {
 
 /// Sends these very bytes, and reads until the server closes.
 async fn raw(shop: &Shop, request: &str) -> String {
-    let address = shop.url().replace("http://", "");
-    let mut stream = TcpStream::connect(address).await.expect("the shop listens");
+    let mut stream = TcpStream::connect(shop.address()).await.expect("the shop listens");
     let mut answer = Vec::new();
     let talk = async {
         // The server may answer and close before it has read all.

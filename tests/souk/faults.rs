@@ -141,7 +141,7 @@ async fn descriptors_that_are_used_up_keep_nobody_out_for_longer_than_they_are()
     let mut receipts = Receipts::of(&ada);
     // Until now on a connection that stays open.
     assert!(receipts.try_to_buy(&lamp).await);
-    let address = shop.url().replace("http://", "");
+    let address = shop.address();
     shop.limit("nofile", Some(shop.open_files() as u64 + 8)).await;
     let mut idle = Vec::new();
     for _ in 0..40 {

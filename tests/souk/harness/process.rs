@@ -103,8 +103,8 @@ impl Server {
 
     /// How much memory the server holds, in KiB: now, and at most so far.
     pub(super) fn memory(&self) -> (u64, u64) {
-        let id = self.child.id().expect("a server that runs");
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process on Linux");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process on Linux");
         let line = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
             line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
@@ -123,21 +123,13 @@ impl Server {
 
     /// How many files and connections the server has open.
     pub(super) fn open_files(&self) -> usize {
-        let id = self.child.id().expect("a server that runs");
-        std::fs::read_dir(format!("/proc/{id}/fd")).expect("a process on Linux").count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("a process on Linux").count()
     }
 
     pub(super) async fn signal(&self, name: &str) {
-        let process = self.child.id().expect("a server that still runs");
         // `kill` is the shell's own, so that no crate is needed for one signal.
-        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {process}")).status().await;
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.id())).status().await;
         assert!(status.expect("a shell").success(), "the server was not there for a signal");
-    }
-
-    /// SIGTERM, and how the server ended.
-    pub(super) async fn terminate(self) -> (ExitStatus, String) {
-        self.signal("TERM").await;
-        self.ended().await
     }
 
     /// How the server ended, once it has.

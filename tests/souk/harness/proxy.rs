@@ -19,7 +19,7 @@ impl Proxy {
     pub(crate) async fn before(shop: &Shop) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let behind = shop.url().replace("http://", "");
+        let behind = shop.address();
         let silent = watch::Sender::new(false);
         let heard = silent.subscribe();
         let mut wires = JoinSet::new();

@@ -43,8 +43,7 @@ impl Shop {
 
     /// Another node of this shop: a server of its own, on the same database and with the same settings but these.
     pub(crate) async fn node(&self, others: &[(&str, &str)]) -> Self {
-        let mut settings: Vec<_> =
-            self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut settings = self.settings();
         settings.extend(others);
         let mut node = Self::closed_over(Database::file, &settings);
         let admin = node.greet(&self.admin().await);
@@ -70,9 +69,7 @@ impl Shop {
 
     /// A node, closed, of a shop that may be closed as well.
     pub(crate) fn beside(other: &Self) -> Self {
-        let settings: Vec<_> =
-            other.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Self::closed_over(Database::file, &settings)
+        Self::closed_over(Database::file, &other.settings())
     }
 
     /// A closed shop on a Postgres server of the test's own.
@@ -83,29 +80,25 @@ impl Shop {
     fn closed_over(database: impl FnOnce(&Path) -> Database, settings: &[(&str, &str)]) -> Self {
         let folder = TempDir::with_prefix("souk-test-").expect("a folder for the test");
         let database = database(folder.path());
-        let defaults = [
-            ("HOST", "127.0.0.1"),
-            ("PORT", "0"),
-            ("DATABASE_URL", database.url()),
-            ("SECRET_KEY", SECRET_KEY),
-        ];
-        let mut all: Vec<(String, String)> = Vec::new();
+        let url = database.url().to_owned();
         let redis = std::env::var("SOUK_TEST_REDIS_URL").ok().filter(|_| database.is_on_a_server());
-        let redis = redis.as_deref().map(|url| ("REDIS_URL", url));
-        for (name, value) in defaults.iter().chain(&redis).chain(settings) {
-            all.retain(|(present, _)| present != name);
-            all.push(((*name).to_owned(), (*value).to_owned()));
-        }
-        Self {
+        let mut shop = Self {
             site: Arc::new(Site::nowhere()),
             server: None,
-            settings: all,
+            settings: Vec::new(),
             admin: OnceCell::new(),
             category: OnceCell::new(),
             past_logs: Mutex::new(String::new()),
             database,
             folder,
+        };
+        let defaults =
+            [("HOST", "127.0.0.1"), ("PORT", "0"), ("DATABASE_URL", &url), ("SECRET_KEY", SECRET_KEY)];
+        let redis = redis.as_deref().map(|url| ("REDIS_URL", url));
+        for (name, value) in defaults.iter().chain(&redis).chain(settings) {
+            shop.set(name, value);
         }
+        shop
     }
 
     /// Takes a setting away, so that the server sees its default.
@@ -135,15 +128,13 @@ impl Shop {
 
     /// SIGTERM; how the server ended.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let server = self.server.take().expect("an open shop");
-        let (status, log) = server.terminate().await;
-        self.remember(&log);
-        status
+        self.signal("TERM").await;
+        self.ended().await
     }
 
     /// A signal of this name, as `kill` knows it.
     pub(crate) async fn signal(&self, name: &str) {
-        self.server.as_ref().expect("an open shop").signal(name).await;
+        self.server().signal(name).await;
     }
 
     /// How the server ended, once it has.
@@ -200,12 +191,12 @@ impl Shop {
 
     /// How much memory its server holds, in KiB: now, and at most so far.
     pub(crate) fn memory(&self) -> (u64, u64) {
-        self.server.as_ref().expect("an open shop").memory()
+        self.server().memory()
     }
 
     /// How many files and connections its server has open.
     pub(crate) fn open_files(&self) -> usize {
-        self.server.as_ref().expect("an open shop").open_files()
+        self.server().open_files()
     }
 
     /// Bounds what the running server may use, by `prlimit`'s name for it, or lifts that bound.
@@ -213,7 +204,7 @@ impl Shop {
         let most = most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
         // Of descriptors nobody may have an unlimited number.
         let most = if what == "nofile" && most == "unlimited" { "1024".to_owned() } else { most };
-        let id = self.server.as_ref().expect("an open shop").id();
+        let id = self.server().id();
         let ran =
             Command::new("prlimit").arg(format!("--pid={id}")).arg(format!("--{what}={most}:")).status();
         assert!(ran.await.expect("prlimit, of util-linux").success(), "{what} could not be bounded");
@@ -321,6 +312,15 @@ impl Shop {
     pub(crate) async fn stock_of(&self, product: &Product) -> i64 {
         let answer = self.anyone().get(&product.path()).await.is(200);
         answer["stock"].as_i64().unwrap_or_else(|| panic!("`stock` should be an integer\n{answer}"))
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("an open shop")
+    }
+
+    /// The settings, as a shop is made with them.
+    fn settings(&self) -> Vec<(&str, &str)> {
+        self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
     fn remember(&self, log: &str) {
