@@ -49,12 +49,7 @@ pub(crate) async fn buy(
 ) -> Bought {
     let mut asked = planned;
     loop {
-        let outcome = match checkout(token, Some(key)) {
-            Ok(request) => pool.send(request).await,
-            Err(error) => Err(error),
-        };
-        let ending = Ending::of(outcome, &[201, 409]);
-        match ending {
+        match Ending::of_asking(pool, checkout(token, Some(key)), &[201, 409]).await {
             Ending::Refused(wait) if planned.elapsed() < PATIENCE => {
                 tally.count(ORDER, asked, Ending::Refused(wait));
                 // Not all at the same moment again.

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::response::Parts;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
@@ -22,6 +22,9 @@ use tokio::time::timeout;
 
 /// Longer than the server may take for any request.
 const DEADLINE: Duration = Duration::from_secs(35);
+
+/// A request, made and not sent.
+pub(crate) type Request = hyper::Request<Full<Bytes>>;
 
 /// Where a server listens, and how it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +90,7 @@ impl Connection {
     }
 
     /// Sends `request` and reads the whole answer.
-    pub(crate) async fn send(&mut self, mut request: Request<Full<Bytes>>) -> anyhow::Result<(Parts, Bytes)> {
+    pub(crate) async fn send(&mut self, mut request: Request) -> anyhow::Result<(Parts, Bytes)> {
         request.headers_mut().insert(HOST, self.host.clone());
         self.sender.ready().await.context("the connection was closed")?;
         let (head, body) = self.sender.send_request(request).await.context("no answer")?.into_parts();
@@ -139,7 +142,7 @@ impl Pool {
     }
 
     /// Sends a request over one of them. A connection that failed is not used again.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    pub(crate) async fn send(&self, request: Request) -> anyhow::Result<Answer> {
         let _place = self.places.acquire().await?;
         let sending = async {
             let mut connection = match self.take() {
@@ -161,16 +164,12 @@ impl Pool {
 }
 
 /// A request without a body.
-pub(crate) fn get(path: &str, token: Option<&HeaderValue>) -> anyhow::Result<Request<Full<Bytes>>> {
+pub(crate) fn get(path: &str, token: Option<&HeaderValue>) -> anyhow::Result<Request> {
     request(Method::GET, path, token, Bytes::new())
 }
 
 /// A request with this JSON as its body.
-pub(crate) fn post(
-    path: &str,
-    token: Option<&HeaderValue>,
-    json: Bytes,
-) -> anyhow::Result<Request<Full<Bytes>>> {
+pub(crate) fn post(path: &str, token: Option<&HeaderValue>, json: Bytes) -> anyhow::Result<Request> {
     with_json(Method::POST, path, token, json)
 }
 
@@ -180,14 +179,14 @@ pub(crate) fn with_json(
     path: &str,
     token: Option<&HeaderValue>,
     json: Bytes,
-) -> anyhow::Result<Request<Full<Bytes>>> {
+) -> anyhow::Result<Request> {
     let mut request = request(method, path, token, json)?;
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(request)
 }
 
 /// A checkout under this idempotency key.
-pub(crate) fn checkout(token: &HeaderValue, key: Option<&str>) -> anyhow::Result<Request<Full<Bytes>>> {
+pub(crate) fn checkout(token: &HeaderValue, key: Option<&str>) -> anyhow::Result<Request> {
     const KEY: HeaderName = HeaderName::from_static("idempotency-key");
     let body = Bytes::from_static(
         br#"{"shipping_address": "Rheingasse 12, 4058 Basel", "phone": "+41 61 555 01 02"}"#,
@@ -200,18 +199,13 @@ pub(crate) fn checkout(token: &HeaderValue, key: Option<&str>) -> anyhow::Result
 }
 
 /// A line that goes into the cart.
-pub(crate) fn put(token: &HeaderValue, product: i64, quantity: i64) -> anyhow::Result<Request<Full<Bytes>>> {
+pub(crate) fn put(token: &HeaderValue, product: i64, quantity: i64) -> anyhow::Result<Request> {
     let body = format!(r#"{{"product_id": {product}, "quantity": {quantity}}}"#);
     post("/api/cart/items/", Some(token), body.into())
 }
 
-fn request(
-    method: Method,
-    path: &str,
-    token: Option<&HeaderValue>,
-    body: Bytes,
-) -> anyhow::Result<Request<Full<Bytes>>> {
-    let mut request = Request::builder().method(method).uri(path).body(Full::new(body))?;
+fn request(method: Method, path: &str, token: Option<&HeaderValue>, body: Bytes) -> anyhow::Result<Request> {
+    let mut request = hyper::Request::builder().method(method).uri(path).body(Full::new(body))?;
     if let Some(token) = token {
         request.headers_mut().insert(AUTHORIZATION, token.clone());
     }

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client::Answer;
+use crate::client::{Answer, Pool, Request};
 use crate::measure::{Table, milliseconds, whole};
 use crate::verdict::{Fault, Faults};
 
@@ -27,6 +27,15 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// Sends a request, and judges its answer; a request that could not be made has none.
+    pub(crate) async fn of_asking(pool: &Pool, request: anyhow::Result<Request>, good: &[u16]) -> Self {
+        let outcome = match request {
+            Ok(request) => pool.send(request).await,
+            Err(error) => Err(error),
+        };
+        Self::of(outcome, good)
+    }
+
     /// Judges an answer, of which these statuses are good.
     pub(crate) fn of(outcome: anyhow::Result<Answer>, good: &[u16]) -> Self {
         let answer = match outcome {

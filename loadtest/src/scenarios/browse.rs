@@ -34,11 +34,8 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
         let (pool, tally, products) = (Arc::clone(&pool), Arc::clone(&tally), Arc::clone(&products));
         async move {
             let (kind, path) = visit(rand::random(), &products);
-            let outcome = match get(&path, None) {
-                Ok(request) => pool.send(request).await,
-                Err(error) => Err(error),
-            };
-            tally.count(kind, arrival.planned, Ending::of(outcome, &[200]));
+            let ending = Ending::of_asking(&pool, get(&path, None), &[200]).await;
+            tally.count(kind, arrival.planned, ending);
         }
     })
     .await;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::buyer::Placed;
-use crate::client::{Answer, Pool, checkout, get, put};
+use crate::client::{Answer, Pool, Request, checkout, get, put};
 use crate::measure::{Spread, milliseconds};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -185,7 +185,7 @@ impl Shopper {
         &self,
         receipts: &mut Receipts,
         good: &[u16],
-        request: impl Fn() -> anyhow::Result<hyper::Request<http_body_util::Full<bytes::Bytes>>>,
+        request: impl Fn() -> anyhow::Result<Request>,
     ) -> anyhow::Result<Answer> {
         loop {
             match self.try_once(request()?, good).await {
@@ -195,11 +195,7 @@ impl Shopper {
         }
     }
 
-    async fn try_once(
-        &self,
-        request: hyper::Request<http_body_util::Full<bytes::Bytes>>,
-        good: &[u16],
-    ) -> Ending {
+    async fn try_once(&self, request: Request, good: &[u16]) -> Ending {
         Ending::of(self.pool.send(request).await, good)
     }
 

@@ -96,11 +96,7 @@ async fn click(
         if key.is_some() { ("with a key", &[201]) } else { ("without", &[201, 400]) };
     let mut asked = planned;
     for _ in 0..ATTEMPTS {
-        let outcome = match checkout(&token, key.as_deref()) {
-            Ok(request) => pool.send(request).await,
-            Err(error) => Err(error),
-        };
-        match Ending::of(outcome, good) {
+        match Ending::of_asking(&pool, checkout(&token, key.as_deref()), good).await {
             Ending::Refused(wait) => {
                 tally.count(kind, asked, Ending::Refused(wait));
                 sleep(wait).await;

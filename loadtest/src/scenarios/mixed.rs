@@ -126,11 +126,8 @@ impl Visit {
             ("detail", format!("/api/products/{}/", all[number.wrapping_mul(389) % all.len()]))
         };
         let before = self.shelf.promised();
-        let outcome = match get(&path, None) {
-            Ok(request) => self.pool.send(request).await,
-            Err(error) => Err(error),
-        };
-        if let Some(answer) = self.tally.count(kind, planned, Ending::of(outcome, &[200])) {
+        let ending = Ending::of_asking(&self.pool, get(&path, None), &[200]).await;
+        if let Some(answer) = self.tally.count(kind, planned, ending) {
             match shown(&answer, kind) {
                 Ok(products) => self.shelf.judge(&before, &products, &self.tally),
                 Err(error) => self.tally.fault(Fault::Unexpected, format!("{kind}: {error:#}")),
@@ -246,11 +243,9 @@ async fn change_prices(visit: Arc<Visit>, admin: HeaderValue, rate: f64, closed:
         let (planned, price) = (Instant::now(), shelf.prices[place].load(Ordering::SeqCst) + 1);
         let body = json!({ "price": Money(price).to_string() }).to_string();
         let path = format!("/api/products/{}/", shelf.ids[place]);
-        let outcome = match with_json(Method::PATCH, &path, Some(&admin), body.into()) {
-            Ok(request) => visit.pool.send(request).await,
-            Err(error) => Err(error),
-        };
-        if visit.tally.count("price", planned, Ending::of(outcome, &[200])).is_some() {
+        let change = with_json(Method::PATCH, &path, Some(&admin), body.into());
+        let ending = Ending::of_asking(&visit.pool, change, &[200]).await;
+        if visit.tally.count("price", planned, ending).is_some() {
             shelf.prices[place].store(price, Ordering::SeqCst);
         }
         sleep(Duration::from_secs_f64(rate.recip()).saturating_sub(planned.elapsed())).await;

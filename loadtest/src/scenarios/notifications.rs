@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::buyer::{Bought, buy};
-use crate::client::{Pool, Site, get, put, with_json};
+use crate::client::{Pool, Request, Site, get, put, with_json};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::stage::{Acknowledged, Aim, Goods, Needs, Stage, expected};
@@ -185,7 +185,7 @@ impl Mover {
         &self,
         kind: &'static str,
         good: &[u16],
-        request: impl Fn() -> anyhow::Result<hyper::Request<http_body_util::Full<bytes::Bytes>>>,
+        request: impl Fn() -> anyhow::Result<Request>,
     ) -> anyhow::Result<()> {
         loop {
             let asked = Instant::now();

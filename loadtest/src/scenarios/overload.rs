@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::arrivals::{Plan, Spacing, at_their_times};
 use crate::buyer::Placed;
-use crate::client::{Pool, checkout, get, put};
+use crate::client::{Pool, Request, checkout, get, put};
 use crate::measure::{Table, whole};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -302,15 +302,11 @@ impl Crowd {
         &self,
         kind: &'static str,
         good: &[u16],
-        request: anyhow::Result<hyper::Request<http_body_util::Full<bytes::Bytes>>>,
+        request: anyhow::Result<Request>,
         tally: &Tally,
     ) -> Option<crate::client::Answer> {
         let asked = Instant::now();
-        let outcome = match request {
-            Ok(request) => self.pool.send(request).await,
-            Err(error) => Err(error),
-        };
-        tally.count(kind, asked, Ending::of(outcome, good))
+        tally.count(kind, asked, Ending::of_asking(&self.pool, request, good).await)
     }
 }
 
@@ -318,11 +314,7 @@ impl Crowd {
 async fn probe(pool: Arc<Pool>, name: &'static str, path: &str, tally: Arc<Tally>, closed: Arc<AtomicBool>) {
     while !closed.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        let outcome = match get(path, None) {
-            Ok(request) => pool.send(request).await,
-            Err(error) => Err(error),
-        };
-        tally.count(name, asked, Ending::of(outcome, &[200]));
+        tally.count(name, asked, Ending::of_asking(&pool, get(path, None), &[200]).await);
         sleep(LOOK_EVERY).await;
     }
 }

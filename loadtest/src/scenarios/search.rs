@@ -111,11 +111,8 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
 const SEARCH: &str = "search";
 
 async fn ask(pool: &Pool, tally: &Tally, path: &str, planned: Instant) {
-    let outcome = match get(path, None) {
-        Ok(request) => pool.send(request).await,
-        Err(error) => Err(error),
-    };
-    tally.count(SEARCH, planned, Ending::of(outcome, &[200]));
+    let ending = Ending::of_asking(pool, get(path, None), &[200]).await;
+    tally.count(SEARCH, planned, ending);
 }
 
 /// What is searched for: words of the shop's own products, and a lowest price that is another each time.
