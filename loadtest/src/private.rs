@@ -1,7 +1,7 @@
 //! Postgres and Redis of a run's own, on free ports, in a folder that goes with them. Both end when they are dropped.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
+
+use crate::shop::Place;
 
 /// How long a server may take to answer for the first time.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -24,12 +26,12 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one in a folder in `dir`.
-    pub(crate) fn start(dir: &Path) -> anyhow::Result<Self> {
+    /// Starts one, in a folder of its own there.
+    pub(crate) fn start(place: &Place) -> anyhow::Result<Self> {
         let programs = programs().context(
             "Postgres's initdb and pg_ctl were not found; install Postgres, or name a server with --postgres URL",
         )?;
-        let folder = new_folder(dir)?;
+        let folder = place.folder()?;
         let (port, password) = (free_port()?, Uuid::new_v4().simple().to_string());
         std::fs::write(folder.path().join("password"), &password)?;
         if is_root()? {
@@ -96,9 +98,9 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts one in a folder in `dir`.
-    pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
-        let (folder, port) = (new_folder(dir)?, free_port()?);
+    /// Starts one, in a folder of its own there.
+    pub(crate) async fn start(place: &Place) -> anyhow::Result<Self> {
+        let (folder, port) = (place.folder()?, free_port()?);
         let child = tokio::process::Command::new("redis-server")
             .args([
                 "--bind",
@@ -124,11 +126,6 @@ impl Redis {
         }
         Ok(Self { url: format!("redis://127.0.0.1:{port}"), _child: child, _folder: folder })
     }
-}
-
-fn new_folder(dir: &Path) -> anyhow::Result<TempDir> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    Ok(tempfile::Builder::new().prefix("souk-loadtest-").tempdir_in(dir.canonicalize()?)?)
 }
 
 /// Debian keeps Postgres's programs beside the path, a folder for each version; the newest counts.

@@ -2,7 +2,8 @@
 //!
 //! The first, `/fixed/NAME`, answers to a GET what was last sent to it by a POST: the same headers and the very same
 //! bytes, through the same outer hoops, without any work. It is the first of all routes, so it is found no later than
-//! any other. Behind all of them is `/by-hand/orders/`, see `by_hand.rs`. The process is this program again with the hidden command `serve`; it ends when its standard input does.
+//! any other. Behind all of them is `/by-hand/orders/`, see `by_hand.rs`. The process is this program again with the
+//! hidden command `serve`; it ends when its standard input does.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -31,7 +32,7 @@ use crate::client::Site;
 use crate::shop::DRAIN;
 
 /// Signs the tokens of shops that live for a minute.
-pub(crate) const SECRET_KEY: &[u8] = b"known to everybody, of a shop that is gone in a minute";
+pub(crate) const SECRET_KEY: &str = "known to everybody, of a shop that is gone in a minute";
 const TOKEN_LIFE: Duration = Duration::from_hours(24);
 /// How much memory the cache may fill, as in the real server.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -52,7 +53,7 @@ pub(crate) async fn serve(options: &Options) -> anyhow::Result<()> {
     let cache = Cache::new(CACHE_BYTES);
     let tree = Tree::start(&db, &cache, SocketLimits::default()).await?;
     let settings = Settings {
-        secret_key: SECRET_KEY.to_vec(),
+        secret_key: SECRET_KEY.into(),
         access_token_life: TOKEN_LIFE,
         refresh_token_life: TOKEN_LIFE,
         cors_allowed_origins: Vec::new(),
@@ -69,7 +70,7 @@ pub(crate) async fn serve(options: &Options) -> anyhow::Result<()> {
     let souk = Arc::into_inner(service.router).context("the routes are shared")?;
     let fixed = Fixed::default();
     let route = Router::with_path("fixed/{name}").get(fixed.clone()).post(fixed);
-    let by_hand = by_hand::route(db.clone(), Tokens::new(SECRET_KEY, TOKEN_LIFE, TOKEN_LIFE));
+    let by_hand = by_hand::route(db.clone(), tokens());
     service.router = Arc::new(Router::new().push(route).push(souk).push(by_hand));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
@@ -155,9 +156,13 @@ impl ServerProcess {
     }
 }
 
+fn tokens() -> Tokens {
+    Tokens::new(SECRET_KEY.as_bytes(), TOKEN_LIFE, TOKEN_LIFE)
+}
+
 /// What makes these users' requests theirs, ready for the `Authorization` header.
 pub(crate) fn sign(users: &[UserId]) -> anyhow::Result<Vec<HeaderValue>> {
-    let (tokens, now) = (Tokens::new(SECRET_KEY, TOKEN_LIFE, TOKEN_LIFE), Timestamp::now());
+    let (tokens, now) = (tokens(), Timestamp::now());
     let bearer = |user: &UserId| HeaderValue::from_str(&format!("Bearer {}", tokens.access(*user, 0, now)));
     Ok(users.iter().map(bearer).collect::<Result<_, _>>()?)
 }

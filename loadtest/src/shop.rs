@@ -55,8 +55,12 @@ pub(crate) struct Place {
 impl Place {
     /// One line on what the figures were measured on.
     pub(crate) fn describe(&self) -> String {
-        let database = if self.postgres.is_some() { "Postgres" } else { "SQLite" };
-        format!("{database}, {}", machine(&self.dir))
+        format!("{}, {}", self.engine(), machine(&self.dir))
+    }
+
+    /// The name of what keeps the run's database.
+    pub(crate) fn engine(&self) -> &'static str {
+        if self.postgres.is_some() { "Postgres" } else { "SQLite" }
     }
 
     /// A new database, and the server under it if that is the run's own.
@@ -64,7 +68,7 @@ impl Place {
         match &self.postgres {
             Some(Some(server)) => Ok((TestDb::on_postgres(server).await, None)),
             Some(None) => {
-                let server = Postgres::start(&self.dir)?;
+                let server = Postgres::start(self)?;
                 Ok((TestDb::on_postgres(&server.url).await, Some(server)))
             }
             None => Ok((TestDb::in_folder(self.folder()?).await, None)),

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Site;
+use crate::server::SECRET_KEY;
+use crate::shop::Place;
 
 /// How long a server may take to say that it listens; a database that died under load recovers first.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -30,11 +32,17 @@ pub(crate) struct Souk {
 }
 
 impl Souk {
-    /// Finds the binary, and makes a folder in `dir` for its log and its images.
-    pub(crate) async fn find(dir: &Path, settings: Vec<(String, String)>) -> anyhow::Result<Self> {
-        let binary = binary().await?;
-        let folder = tempfile::Builder::new().prefix("souk-loadtest-").tempdir_in(dir)?;
-        Ok(Self { binary, folder, settings })
+    /// Finds the binary, makes a folder for its log and its images, and settles on which database it works, and what more
+    /// is set.
+    pub(crate) async fn find(
+        place: &Place,
+        database: &str,
+        more: Vec<(String, String)>,
+    ) -> anyhow::Result<Self> {
+        let (binary, folder) = (binary().await?, place.folder()?);
+        let own = [("DATABASE_URL", database), ("SECRET_KEY", SECRET_KEY)];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(Self { binary, folder, settings: own.into_iter().chain(more).collect() })
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -133,7 +141,7 @@ impl Serving {
     }
 
     /// SIGKILL: no farewell, as when the power fails but for the disk's own cache.
-    pub(crate) async fn kill9(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill9(&mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 

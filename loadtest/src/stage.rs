@@ -20,7 +20,7 @@ use crate::client::{Answer, Pool, Site, get, post, put, with_json};
 use crate::measure::machine;
 use crate::private::Redis;
 use crate::report::Report;
-use crate::server::{SECRET_KEY, sign};
+use crate::server::sign;
 use crate::shop::{Basket, PLENTY, Place, Shop};
 use crate::souk::{Serving, Souk};
 use crate::verdict::Fault;
@@ -68,8 +68,7 @@ impl Aim {
             let redis = if self.with_redis() { ", Redis" } else { "" };
             let threads =
                 self.threads.map_or_else(String::new, |threads| format!(", {threads} server threads"));
-            let database = if self.place.postgres.is_some() { "Postgres" } else { "SQLite" };
-            return format!("{database}{redis}{threads}, {}", machine(&self.place.dir));
+            return format!("{}{redis}{threads}, {}", self.place.engine(), machine(&self.place.dir));
         };
         format!("{url}, from a machine with {}", machine(Path::new(".")))
     }
@@ -137,20 +136,19 @@ impl Stage {
             Goods::Sample(_) => (0, 0),
         };
         let mut shop = Shop::open_with(&aim.place, needs.shoppers, products, stock).await?;
-        let redis = match &aim.redis {
-            Some(Some(_)) => None,
-            _ if aim.with_redis() => Some(Redis::start(&aim.place.dir).await?),
-            _ => None,
+        let (redis_url, redis) = match &aim.redis {
+            Some(Some(url)) => (Some(url.clone()), None),
+            _ if aim.with_redis() => {
+                let own = Redis::start(&aim.place).await?;
+                (Some(own.url.clone()), Some(own))
+            }
+            _ => (None, None),
         };
-        let mut settings = vec![
-            ("DATABASE_URL".to_owned(), shop.url.clone()),
-            ("SECRET_KEY".to_owned(), String::from_utf8(SECRET_KEY.to_vec())?),
-        ];
-        let redis_url = redis.as_ref().map(|redis| redis.url.clone()).or_else(|| aim.redis.clone().flatten());
+        let mut settings = Vec::new();
         settings.extend(redis_url.map(|url| ("REDIS_URL".to_owned(), url)));
         settings.extend(aim.threads.map(|threads| ("TOKIO_WORKER_THREADS".to_owned(), threads.to_string())));
         settings.extend(aim.setting.iter().cloned());
-        let souk = Souk::find(&aim.place.dir.canonicalize()?, settings).await?;
+        let souk = Souk::find(&aim.place, &shop.url, settings).await?;
         if let Goods::Sample(products) = needs.goods {
             souk.run(&["seed", "--products", &products.to_string(), "--users", "0"]).await?;
             shop.products = (1_i64..).take(products).map(souk_store::model::ProductId).collect();
@@ -304,11 +302,9 @@ impl Stage {
 
     /// Replaces the server that runs by another on the same database and port.
     pub(crate) async fn restart_after_kill(&mut self) -> anyhow::Result<()> {
-        let own = self.own.take().context("the server is not this run's own")?;
-        let Own { shop, souk, serving, _redis } = own;
-        serving.kill9().await?;
-        let serving = souk.serve(self.site.address.port()).await?;
-        self.own = Some(Own { shop, souk, serving, _redis });
+        let own = self.own.as_mut().context("the server is not this run's own")?;
+        own.serving.kill9().await?;
+        own.serving = own.souk.serve(self.site.address.port()).await?;
         Ok(())
     }
 }

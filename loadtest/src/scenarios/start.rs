@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Connection, get};
 use crate::measure::{Spread, Table};
 use crate::report::Report;
-use crate::server::SECRET_KEY;
 use crate::shop::{Place, Shop};
 use crate::souk::Souk;
 use crate::verdict::Limit;
@@ -32,11 +31,7 @@ const IDLE_MEMORY: f64 = 40.0;
 pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     report.set_in(options.place.describe());
     let shop = Shop::open(&options.place, 10, options.products).await?;
-    let settings = vec![
-        ("DATABASE_URL".to_owned(), shop.url.clone()),
-        ("SECRET_KEY".to_owned(), String::from_utf8(SECRET_KEY.to_vec())?),
-    ];
-    let souk = Souk::find(&options.place.dir.canonicalize()?, settings).await?;
+    let souk = Souk::find(&options.place, &shop.url, Vec::new()).await?;
     let (mut times, mut memories) = (Vec::new(), Vec::new());
     for _ in 0..options.starts {
         let began = Instant::now();
