@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -111,6 +112,13 @@ fn clock(plan: Plan) -> UnboundedReceiver<Arrival> {
     arrivals
 }
 
+/// # Errors
+/// If an option of this name was given a number that is none, or none above 0.
+pub(crate) fn must_be_positive(option: &str, number: f64) -> anyhow::Result<()> {
+    ensure!(number.is_finite() && number > 0.0, "{option} must be more than nothing");
+    Ok(())
+}
+
 /// How many come, and how.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Load {
@@ -140,10 +148,10 @@ impl Load {
     /// If the rate or the time is no positive number.
     pub(crate) fn plan(&self, usual: Usual) -> anyhow::Result<Plan> {
         let (rate, seconds) = (self.rate.unwrap_or(usual.rate), self.seconds.unwrap_or(usual.seconds));
-        let sane = |number: f64| number.is_finite() && number > 0.0;
-        anyhow::ensure!(sane(rate) && sane(seconds), "--rate and --seconds must be more than nothing");
+        must_be_positive("--rate", rate)?;
+        must_be_positive("--seconds", seconds)?;
         let count = (rate * seconds).round().max(1.0);
-        anyhow::ensure!(count <= 100e6, "{count} arrivals are more than this program keeps apart");
+        ensure!(count <= 100e6, "{count} arrivals are more than this program keeps apart");
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -85,21 +85,17 @@ impl Report {
 
     /// Claims that a figure keeps to its limit. An unoptimised build is not judged: its figures mean nothing.
     pub(crate) fn limit(&mut self, what: &str, figure: f64, unit: &str, limit: Limit) {
-        self.judge_figure(&limit.claim(what, figure, unit), limit.holds(figure));
+        let claim = limit.claim(what, figure, unit);
+        if cfg!(debug_assertions) {
+            self.say(&format!("not judged in a debug build: {claim}"));
+        } else {
+            self.claim(&claim, limit.holds(figure));
+        }
     }
 
     /// The same of a ratio's median, which must be at least `floor`.
     pub(crate) fn floor(&mut self, what: &str, ratio: Spread, floor: f64) {
-        let (claim, holds) = Limit::AtLeast(floor).of_spread(what, ratio);
-        self.judge_figure(&claim, holds);
-    }
-
-    fn judge_figure(&mut self, claim: &str, holds: bool) {
-        if cfg!(debug_assertions) {
-            self.say(&format!("not judged in a debug build: {claim}"));
-        } else {
-            self.claim(claim, holds);
-        }
+        self.limit(what, ratio.median, "", Limit::AtLeast(floor));
     }
 
     pub(crate) fn fault(&mut self, fault: Fault, example: impl Into<String>) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::client::{Answer, Pool, Request};
-use crate::measure::{Table, milliseconds, whole};
+use crate::measure::{Table, whole};
 use crate::verdict::{Fault, Faults};
 
 /// How a request ended.
@@ -81,7 +81,7 @@ impl Second {
 
     /// The latency in milliseconds that this part of the second's good answers stayed within; none without any.
     pub(crate) fn latency(&self, quantile: f64) -> Option<f64> {
-        (!self.latencies.is_empty()).then(|| self.latencies.value_at_quantile(quantile) as f64 / 1e3)
+        within(&self.latencies, quantile)
     }
 }
 
@@ -106,6 +106,16 @@ const LONGEST: Duration = Duration::from_hours(1);
 /// Not by `saturating_record`, which does not let the histogram grow.
 fn note<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, micros: u64) {
     histogram.record(micros).expect("a histogram that grows takes all");
+}
+
+/// What this part of the latencies stayed within, in milliseconds; none without any.
+fn within<C: hdrhistogram::Counter>(histogram: &Histogram<C>, quantile: f64) -> Option<f64> {
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1e3)
+}
+
+/// `12.3 ms`, or a dash.
+fn in_words(latency: Option<f64>) -> String {
+    latency.map_or_else(|| "–".to_owned(), |milliseconds| format!("{milliseconds:.1} ms"))
 }
 
 impl Tally {
@@ -174,11 +184,11 @@ impl Tally {
         let total = |of: fn(&Second) -> u64| counts.seconds.iter().map(of).sum::<u64>() as f64;
         let last = counts.seconds.iter().rev().nth(1).or_else(|| counts.seconds.last());
         let (rate, p99) = last.map_or((0, None), |second| (second.good, second.latency(0.99)));
-        let p99 = p99.map_or_else(|| "–".to_owned(), |p99| format!("{p99:.1} ms"));
         format!(
-            "{} good, {}/s, p99 {p99}, {} refused, {} bad",
+            "{} good, {}/s, p99 {}, {} refused, {} bad",
             whole(total(|second| second.good)),
             whole(rate as f64),
+            in_words(p99),
             whole(total(|second| second.refused)),
             whole(total(|second| second.bad)),
         )
@@ -205,7 +215,7 @@ impl Tally {
     pub(crate) fn latency(&self, name: &str, quantile: f64) -> Option<f64> {
         let counts = self.counts();
         let kind = counts.kinds.iter().find(|kind| kind.name == name)?;
-        (!kind.good.is_empty()).then(|| kind.good.value_at_quantile(quantile) as f64 / 1e3)
+        within(&kind.good, quantile)
     }
 
     /// The same of all refusals.
@@ -215,7 +225,7 @@ impl Tally {
         for kind in &counts.kinds {
             all.add(&kind.refused).expect("a histogram that grows takes all");
         }
-        (!all.is_empty()).then(|| all.value_at_quantile(quantile) as f64 / 1e3)
+        within(&all, quantile)
     }
 
     /// A row for each kind.
@@ -225,12 +235,7 @@ impl Tally {
         ]);
         let counts = self.counts();
         for kind in &counts.kinds {
-            let at = |histogram: &Histogram<u64>, quantile: f64| {
-                if histogram.is_empty() {
-                    return "–".to_owned();
-                }
-                milliseconds(Duration::from_micros(histogram.value_at_quantile(quantile)))
-            };
+            let at = |histogram, quantile| in_words(within(histogram, quantile));
             table.row([
                 kind.name.to_owned(),
                 whole(kind.good.len() as f64),
@@ -251,7 +256,7 @@ impl Tally {
     pub(crate) fn as_json(&self) -> Value {
         let counts = self.counts();
         let latencies = |histogram: &Histogram<u64>| {
-            let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+            let at = |quantile| within(histogram, quantile).unwrap_or_default();
             json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999), "max": at(1.0) })
         };
         let kinds: Vec<_> = counts

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::measure::Spread;
-
 /// What must never happen. One of any of these fails the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -131,11 +129,6 @@ impl Limit {
             Self::AtMost(ceiling) => ("at most", ceiling),
         };
         format!("{what}: {figure:.2}{unit}, {words} {limit}{unit}")
-    }
-
-    /// The same of the middle of a spread.
-    pub(crate) fn of_spread(self, what: &str, spread: Spread) -> (String, bool) {
-        (self.claim(what, spread.median, ""), self.holds(spread.median))
     }
 }
 

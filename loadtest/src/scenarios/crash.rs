@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::arrivals::must_be_positive;
 use crate::buyer::Placed;
 use crate::client::{Answer, Pool, Request, checkout, get, put};
 use crate::measure::{Spread, milliseconds};
@@ -50,7 +51,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     options.aim.must_be_own("kills the server")?;
-    ensure!(options.after.is_finite() && options.after > 0.0, "--after must be more than nothing");
+    must_be_positive("--after", options.after)?;
     let goods = Goods::Plenty(usize::try_from(options.products)?);
     let needs = Needs { shoppers: options.shoppers, goods, basket: None, admin: false };
     let mut stage = Stage::set(&options.aim, needs, report).await?;

@@ -6,13 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::ensure;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::arrivals::{Plan, Spacing, at_their_times};
+use crate::arrivals::{Plan, Spacing, at_their_times, must_be_positive};
 use crate::buyer::Placed;
 use crate::client::{Answer, Pool, checkout};
 use crate::progress::Progress;
@@ -44,7 +43,7 @@ pub(crate) struct Options {
 const ATTEMPTS: u32 = 30;
 
 pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    ensure!(options.rate.is_finite() && options.rate > 0.0, "--rate must be more than nothing");
+    must_be_positive("--rate", options.rate)?;
     let needs = Needs {
         shoppers: options.shoppers,
         goods: Goods::Plenty(100),

@@ -3,7 +3,7 @@
 //! Each buyer has the product in the cart, comes within a few seconds of the start, and checks out once, with a key. Who
 //! is refused because the server has too much to do comes again, with the same key, as a good client does.
 
-use crate::arrivals::{Plan, Spacing};
+use crate::arrivals::{Plan, Spacing, must_be_positive};
 use crate::buyer::{ORDER, SOLD_OUT, all_buy};
 use crate::report::Report;
 use crate::shop::Basket;
@@ -29,7 +29,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    anyhow::ensure!(options.within.is_finite() && options.within > 0.0, "--within must be more than nothing");
+    must_be_positive("--within", options.within)?;
     let units = i64::from(options.units);
     let buyers = usize::try_from(u64::from(options.units) * u64::from(options.buyers))?;
     let needs = Needs {

@@ -18,7 +18,7 @@ use souk_store::model::{Money, ProductId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::arrivals::{Load, Usual, at_their_times};
+use crate::arrivals::{Load, Usual, at_their_times, must_be_positive};
 use crate::buyer::{Bought, SOLD_OUT, buy};
 use crate::client::{Answer, Pool, get, with_json};
 use crate::progress::Progress;
@@ -49,7 +49,7 @@ const BASKET: Basket = Basket { hot: false, lines: 1 };
 const FIRST_PAGE: &str = "/api/products/";
 
 pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    ensure!(options.writes.is_finite() && options.writes > 0.0, "--writes must be more than nothing");
+    must_be_positive("--writes", options.writes)?;
     let plan = options.load.plan(USUAL)?;
     let needs = Needs {
         shoppers: (plan.arrivals() / 100 + 1) * CHECKOUTS,

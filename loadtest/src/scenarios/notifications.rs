@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use hyper::Method;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::arrivals::must_be_positive;
 use crate::buyer::{Bought, buy};
 use crate::client::{Pool, Request, Site, get, put, with_json};
 use crate::progress::Progress;
@@ -49,7 +50,7 @@ pub(crate) struct Options {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    ensure!(options.seconds.is_finite() && options.seconds > 0.0, "--seconds must be more than nothing");
+    must_be_positive("--seconds", options.seconds)?;
     let needs = Needs { shoppers: options.shoppers, goods: Goods::Plenty(20), basket: None, admin: true };
     let stage = Stage::set(&options.aim, needs, report).await?;
     let (users, admin) = (stage.users().await?, stage.admin()?.clone());

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::arrivals::{Plan, Spacing, at_their_times};
+use crate::arrivals::{Plan, Spacing, at_their_times, must_be_positive};
 use crate::client::{Pool, get};
 use crate::measure::whole;
 use crate::progress::Progress;
@@ -50,11 +50,10 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
         options.clients > 0 && options.searches > 0,
         "--clients and --searches must be more than nothing"
     );
-    let positive = |number: f64| number.is_finite() && number > 0.0;
-    ensure!(
-        positive(options.seconds) && options.rate.is_none_or(positive),
-        "--seconds and --rate must be positive"
-    );
+    must_be_positive("--seconds", options.seconds)?;
+    if let Some(rate) = options.rate {
+        must_be_positive("--rate", rate)?;
+    }
     let goods = Goods::Sample(usize::try_from(options.products)?);
     let stage =
         Stage::set(&options.aim, Needs { shoppers: 0, goods, basket: None, admin: false }, report).await?;
