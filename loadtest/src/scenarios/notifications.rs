@@ -69,6 +69,8 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
                 cut_after: options.cut_after,
                 end: known.clone(),
                 last: first,
+                announced: BTreeSet::new(),
+                heard: Heard::default(),
             };
             listening.spawn(ears.listen());
         }
@@ -204,7 +206,7 @@ impl Mover {
     }
 }
 
-/// One listener, whatever becomes of his sockets.
+/// One listener, whatever becomes of his sockets, and what he heard.
 struct Ears {
     site: Site,
     user: UserId,
@@ -213,6 +215,9 @@ struct Ears {
     /// The number of the last event, once that is known.
     end: watch::Receiver<Option<i64>>,
     last: i64,
+    /// The orders that were announced.
+    announced: BTreeSet<i64>,
+    heard: Heard,
 }
 
 #[derive(Default)]
@@ -224,33 +229,32 @@ struct Heard {
 
 impl Ears {
     async fn listen(mut self) -> anyhow::Result<Heard> {
-        let (mut heard, mut announced) = (Heard::default(), BTreeSet::new());
         loop {
             let mut wire = Wire::open(&self.site, self.user, &self.token, Some(self.last)).await?;
             let mut left = 1 + rand::random::<u32>() % (2 * self.cut_after);
             while left > 0 {
                 let end = *self.end.borrow_and_update();
                 if let Some(end) = end {
-                    match timeout(PATIENCE, self.rest(&mut wire, end, &mut heard, &mut announced)).await {
+                    match timeout(PATIENCE, self.rest(&mut wire, end)).await {
                         Ok(rest) => rest?,
                         Err(_) => {
                             let missing = u64::try_from(end - self.last).unwrap_or_default();
                             let example = format!("user {}: {} came last, of {end}", self.user.0, self.last);
-                            heard.faults.add_times(Fault::Lost, missing, example);
+                            self.heard.faults.add_times(Fault::Lost, missing, example);
                         }
                     }
-                    return Ok(heard);
+                    return Ok(self.heard);
                 }
                 tokio::select! {
                     event = wire.next() => match event? {
-                        Some(event) => { self.note(&event, &mut heard, &mut announced)?; left -= 1; }
+                        Some(event) => { self.note(&event)?; left -= 1; }
                         // The server may close a slow reader; he resumes as after any other cut.
                         None => break,
                     },
                     _ = self.end.changed() => {}
                 }
             }
-            heard.cuts += 1;
+            self.heard.cuts += 1;
             if rand::random::<u8>().is_multiple_of(4) {
                 wire.close().await;
             }
@@ -258,32 +262,21 @@ impl Ears {
     }
 
     /// Hears what is left up to the last event, and that nothing follows it.
-    async fn rest(
-        &mut self,
-        wire: &mut Wire,
-        end: i64,
-        heard: &mut Heard,
-        announced: &mut BTreeSet<i64>,
-    ) -> anyhow::Result<()> {
+    async fn rest(&mut self, wire: &mut Wire, end: i64) -> anyhow::Result<()> {
         while self.last < end {
             match wire.next().await? {
-                Some(event) => self.note(&event, heard, announced)?,
+                Some(event) => self.note(&event)?,
                 None => *wire = Wire::open(&self.site, self.user, &self.token, Some(self.last)).await?,
             }
         }
         wire.ping().await.context("after the last event")
     }
 
-    fn note(
-        &mut self,
-        event: &Event,
-        heard: &mut Heard,
-        announced: &mut BTreeSet<i64>,
-    ) -> anyhow::Result<()> {
+    fn note(&mut self, event: &Event) -> anyhow::Result<()> {
         let (id, order) = match event {
             Event::OrderCreated { id, order_id } => {
-                if !announced.insert(*order_id) {
-                    heard.faults.add(Fault::Doubled, format!("order {order_id} was announced again"));
+                if !self.announced.insert(*order_id) {
+                    self.heard.faults.add(Fault::Doubled, format!("order {order_id} was announced again"));
                 }
                 (*id, *order_id)
             }
@@ -294,9 +287,9 @@ impl Ears {
         if let Some((fault, times)) = judge(self.last, id) {
             let example =
                 format!("user {}: after event {} came {id}, of order {order}", self.user.0, self.last);
-            heard.faults.add_times(fault, times, example);
+            self.heard.faults.add_times(fault, times, example);
         }
-        heard.events += 1;
+        self.heard.events += 1;
         self.last = self.last.max(id);
         Ok(())
     }
