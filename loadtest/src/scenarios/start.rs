@@ -46,15 +46,12 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
         }
         times.push(began.elapsed().as_secs_f64() * 1e3);
         sleep(Duration::from_millis(500)).await;
-        memories.push(serving.memory()?.now as f64);
+        memories.push(serving.memory()?.now as f64 / 1e6);
         let status = serving.stop().await?;
         ensure!(status.success(), "the server ended badly: {status}");
     }
     let (time, memory) = (Spread::of(times), Spread::of(memories));
     let mut table = Table::new(&["starts", "ready after, ms", "idle memory, MB"]);
-    let in_mb = |bytes: f64| bytes / 1e6;
-    let memory =
-        Spread { least: in_mb(memory.least), median: in_mb(memory.median), most: in_mb(memory.most) };
     table.row([options.starts.to_string(), time.as_ratio(0), memory.as_ratio(1)]);
     report.table(&table);
     report.figure("ready_ms", time.median);
