@@ -32,9 +32,14 @@ token() {
     head -n 1 "$SOUK_TOKENS"
 }
 
-# number URL FIELD: the first number of that name in an answer.
-number() {
-    curl -fsS "$1" | grep -o "\"$2\":[0-9]*" | head -n 1 | cut -d : -f 2
+# The first id in what is read.
+first_id() {
+    grep -o '"id":[0-9]*' | head -n 1 | cut -d : -f 2
+}
+
+# The id of a product that can be bought.
+product() {
+    curl -fsS "$shop/api/products/?in_stock=true&page_size=1" | first_id
 }
 
 # run NAME STATUS RATE ARGUMENT…: one oha, whose answers must all have that status; prints a line.
@@ -63,7 +68,7 @@ END
 
 browse() {
     run list 200 "$((rate / 2))" "$shop/api/products/"
-    run detail 200 "$((rate / 2))" "$shop/api/products/$(number "$shop/api/products/?in_stock=true" id)/"
+    run detail 200 "$((rate / 2))" "$shop/api/products/$(product)/"
 }
 
 search() {
@@ -74,13 +79,12 @@ search() {
 
 # Sees to it that the shopper's cart holds a line, and sets `authorization` and `line`.
 fill_the_cart() {
-    local product item
+    local wanted item
     authorization="Authorization: Bearer $(token)"
-    product=$(curl -fsS "$shop/api/products/?in_stock=true&page_size=1" | sed 's/.*"results"//' |
-        grep -o '"id":[0-9]*' | head -n 1 | cut -d : -f 2)
+    wanted=$(product)
     curl -fsS -o "$folder/cart" -X DELETE "$shop/api/cart/" -H "$authorization"
     item=$(curl -fsS "$shop/api/cart/items/" -H "$authorization" -H 'Content-Type: application/json' \
-        -d "{\"product_id\": $product, \"quantity\": 1}" | grep -o '"id":[0-9]*' | head -n 1 | cut -d : -f 2)
+        -d "{\"product_id\": $wanted, \"quantity\": 1}" | first_id)
     line="$shop/api/cart/items/$item/"
 }
 
@@ -97,7 +101,7 @@ checkout() {
 
 mixed() {
     local detail pids=() failed=0
-    detail="$shop/api/products/$(number "$shop/api/products/?in_stock=true" id)/"
+    detail="$shop/api/products/$(product)/"
     run list 200 "$((rate * 80 / 100))" "$shop/api/products/" & pids+=($!)
     run detail 200 "$((rate * 15 / 100))" "$detail" & pids+=($!)
     cart "$((rate * 5 / 100))" & pids+=($!)

@@ -9,12 +9,12 @@ import { check, fail } from 'k6'
 import { SharedArray } from 'k6/data'
 import { Counter } from 'k6/metrics'
 
-export const shop = (__ENV.SOUK_URL || 'http://127.0.0.1:8000').replace(/\/+$/, '')
+const shop = (__ENV.SOUK_URL || 'http://127.0.0.1:8000').replace(/\/+$/, '')
 
 /** Requests that were refused with 503 and Retry-After, which is right when there are too many. */
-export const refused = new Counter('souk_refused')
+const refused = new Counter('souk_refused')
 
-export const tokens = new SharedArray('tokens', () => {
+const tokens = new SharedArray('tokens', () => {
     if (!__ENV.SOUK_TOKENS) return []
     return open(__ENV.SOUK_TOKENS).split('\n').map((line) => line.trim()).filter((line) => line)
 })
@@ -45,7 +45,7 @@ export function arrivals(rate, p99) {
 }
 
 /** Good, or a proper refusal; anything else is a fault. */
-export function good(answer, status, what) {
+function good(answer, status, what) {
     const is_refusal = answer.status === 503 && Number(answer.headers['Retry-After']) >= 0
     if (is_refusal) refused.add(1)
     check(answer, { [`${what} is ${status}`]: () => is_refusal || answer.status === status })
