@@ -84,11 +84,13 @@ pub(crate) struct Bulk {
     pub(crate) lock: &'static str,
     /// A look-up without a lock of its own that must see what was committed by the time the locks before it were had.
     pub(crate) after_locks: bool,
+    /// A look-up of which nobody reads what it finds: SQLite, which locks nothing, is not asked.
+    pub(crate) only_locks: bool,
 }
 
 /// A statement that locks nothing, or nothing that needs an order.
 pub(crate) const fn bulk(text: &'static str, columns: &'static [Kind]) -> Bulk {
-    Bulk { text, columns, lock: "", after_locks: false }
+    Bulk { text, columns, lock: "", after_locks: false, only_locks: false }
 }
 
 /// A statement with its rows; without any it is left out.
@@ -104,6 +106,12 @@ impl Bulk {
     /// The same, seeing what was committed by the time the locks before it were had.
     pub(crate) const fn after_locks(mut self) -> Self {
         self.after_locks = true;
+        self
+    }
+
+    /// The same, of which nothing is wanted but its locks; it finds nothing on SQLite.
+    pub(crate) const fn only_locks(mut self) -> Self {
+        self.only_locks = true;
         self
     }
 

@@ -91,7 +91,9 @@ impl Script {
 
 /// The texts for `jobs`, in their order, and for each statement of them which job it is of.
 fn scripts(mut jobs: Vec<Job>) -> Result<(Vec<Script>, Vec<usize>), sqlx::Error> {
-    let lengths: Vec<usize> = jobs.iter().map(|(bulk, columns)| bulk.check(columns)).collect();
+    // One writer needs no locks.
+    let length = |(bulk, columns): &Job| if bulk.only_locks { 0 } else { bulk.check(columns) };
+    let lengths: Vec<usize> = jobs.iter().map(length).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let mut scripts = Vec::new();
     let mut owners = Vec::new();
@@ -239,6 +241,16 @@ mod tests {
         let (made, owners) = scripts(jobs(0, 2)).unwrap();
         assert_eq!((made.len(), owners), (1, vec![1]));
         assert!(scripts(jobs(0, 0)).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn what_only_locks_is_left_out() {
+        const LOCKS: Bulk = bulk("locks {rows}", &[Kind::Int]).only_locks();
+        let mut jobs = jobs(0, 2);
+        jobs.push((&LOCKS, vec![Column::ints(0..600)]));
+        let (made, owners) = scripts(jobs).unwrap();
+        assert_eq!((made.len(), owners), (1, vec![1]));
+        assert_eq!(made[0].text, SECOND.sqlite_text(2));
     }
 
     #[test]

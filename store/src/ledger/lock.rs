@@ -39,7 +39,8 @@ const LOCK_PRODUCTS: Bulk = bulk(
 /// out of carts, and two batches would wait for each other. Shared, and in nobody's way but a deletion's.
 const HOLD_PRODUCTS: Bulk =
     bulk("select {row: p.id} from {rows} join products p on p.id = v.column1", &[Int])
-        .ending(" order by p.id for key share of p");
+        .ending(" order by p.id for key share of p")
+        .only_locks();
 /// How far the numbers of these users' events have come. Of a user without a row only the first order makes events, and
 /// his cart is locked.
 const LOCK_INBOXES: Bulk = bulk(
