@@ -7,6 +7,8 @@
 //! Of a step along an order's life nobody knows what it touches before the order is read, and what admins do to
 //! products is rare: such a work claims everything. A product that is put into a cart is claimed by nobody: the database
 //! guards it against the only work that minds, its deletion, and that claims everything.
+//!
+//! Where batches go one at a time nothing is claimed: all that comes waits for the end of the one under way.
 
 use std::collections::HashSet;
 use std::iter::once;
@@ -61,6 +63,7 @@ impl Claims {
 struct UnderWay {
     ticket: Ticket,
     works: usize,
+    /// None at all where batches go one at a time.
     claims: Claims,
 }
 
@@ -91,16 +94,19 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, submission: Submission) {
-        let work = &submission.work;
-        let must_wait = !self.under_way.is_empty()
-            && (self.held_claims.concern(work)
-                || self.under_way.iter().any(|batch| batch.claims.concern(work)));
-        if must_wait {
-            self.held_claims.add(work);
+        if self.must_be_held(&submission.work) {
+            self.held_claims.add(&submission.work);
             self.held.push(submission);
         } else {
             self.ready.push(submission);
         }
+    }
+
+    fn must_be_held(&self, work: &Work) -> bool {
+        self.most > 1
+            && !self.under_way.is_empty()
+            && (self.held_claims.concern(work)
+                || self.under_way.iter().any(|batch| batch.claims.concern(work)))
     }
 
     /// Whether [`Queue::begin`] gives a batch.
@@ -119,7 +125,9 @@ impl Queue {
         let rest = self.ready.split_off(self.ready.len().min(MOST_WORKS));
         let batch = std::mem::replace(&mut self.ready, rest);
         let mut claims = Claims::default();
-        batch.iter().for_each(|submission| claims.add(&submission.work));
+        if self.most > 1 {
+            batch.iter().for_each(|submission| claims.add(&submission.work));
+        }
         let ticket = Ticket(self.next);
         self.next += 1;
         self.under_way.push(UnderWay { ticket, works: batch.len(), claims });
@@ -132,7 +140,9 @@ impl Queue {
     /// A batch has ended, whatever became of it.
     pub(super) fn end(&mut self, ticket: Ticket) {
         self.under_way.retain(|batch| batch.ticket != ticket);
-        self.sort_again();
+        if !self.held.is_empty() {
+            self.sort_again();
+        }
     }
 
     /// What was held longest comes first.
@@ -272,11 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn where_one_batch_at_a_time_is_allowed_there_is_one() {
+    fn where_one_batch_at_a_time_is_allowed_all_that_waits_follows_in_its_order() {
         let mut queue = Queue::new(1);
         queue.push(order(1, &[10]));
-        begin(&mut queue).unwrap();
+        let (first, _) = begin(&mut queue).unwrap();
         queue.push(order(2, &[11]));
+        queue.push(stock_move(12));
+        queue.push(order(3, &[10]));
         assert!(begin(&mut queue).is_none());
+        queue.end(first);
+        assert_eq!(begin(&mut queue).unwrap().1, [2, 0, 3]);
     }
 }
