@@ -417,6 +417,11 @@ pub async fn commit_by(
     traced!("db.commit", commit).await
 }
 
+/// The admin who wants this work, if any.
+fn author(authors: &[Option<Author>], work: usize) -> Option<&Author> {
+    authors.get(work).and_then(Option::as_ref)
+}
+
 async fn work_on<C: BulkConnection>(
     tx: &mut C,
     id: Uuid,

@@ -8,10 +8,10 @@ use crate::bulk::{BulkConnection, Column};
 use crate::cache::Key;
 use crate::changes::{self, Action, Author, Draft};
 use crate::db::StoreError;
-use crate::model::{CategoryId, Level, MovementKind, Product, ProductId};
+use crate::model::{CategoryId, Level, MovementKind, Product, ProductId, Timestamp};
 
 use super::batch::{Books, MovedBy};
-use super::{Done, NewProduct, Outcome, ProductChange, Refusal, Seen, StockMove, Work, products};
+use super::{Done, NewProduct, Outcome, ProductChange, Refusal, Seen, StockMove, Work, author, products};
 
 /// Products that were written, or why none of them was.
 type Written = Result<Vec<Product>, Refusal>;
@@ -22,6 +22,20 @@ pub(super) struct Known {
     products: HashMap<ProductId, Product>,
     /// Held: they are not deleted before the batch has ended.
     categories: HashMap<CategoryId, String>,
+}
+
+impl Known {
+    /// The category of a product after a change; none if there is no such product.
+    fn category_after(&self, id: ProductId, change: &ProductChange) -> Option<CategoryId> {
+        self.products.get(&id).map(|product| change.category_id.unwrap_or(product.category_id))
+    }
+
+    /// A product after a change, but for its level; none if it, or the category that it would be of, is not there.
+    fn product_after(&self, id: ProductId, change: &ProductChange, now: Timestamp) -> Option<Product> {
+        let mut product = products::changed(self.products.get(&id)?, change, now);
+        product.category_name.clone_from(self.categories.get(&product.category_id)?);
+        Some(product)
+    }
 }
 
 /// A change that an admin asks for.
@@ -39,22 +53,22 @@ impl Books {
         works: &[Work],
         authors: &[Option<Author>],
     ) -> Result<(), StoreError> {
-        let by = |index: usize| authors.get(index).and_then(Option::as_ref);
         self.get_to_know(tx, works).await?;
         self.change_in_a_set(tx, works, authors).await?;
         for (index, work) in works.iter().enumerate() {
             if self.outcomes[index].is_some() {
                 continue;
             }
+            let by = author(authors, index);
             let outcome = match work {
-                Work::Create(new) => the_one(self.create(tx, &[&**new], by(index)).await?),
-                Work::Change(id, change, seen) => match self.is_as_seen(*id, *seen) {
-                    Ok(()) => the_one(self.change(tx, &[Asked { id: *id, change, by: by(index) }]).await?),
+                Work::Create(new) => the_one(self.create(tx, &[&**new], by).await?),
+                Work::Change(id, change, seen) => match self.can_be_changed(*id, change, *seen) {
+                    Ok(()) => the_one(self.change(tx, &[Asked { id: *id, change, by }]).await?),
                     Err(refusal) => Err(refusal),
                 },
-                Work::Delete(id, version) => self.delete(tx, *id, *version, by(index)).await?,
-                Work::Move(id, stock_move) => self.move_stock(*id, *stock_move, by(index)),
-                Work::Together(parts) => self.together(tx, parts, by(index)).await?,
+                Work::Delete(id, version) => self.delete(tx, *id, *version, by).await?,
+                Work::Move(id, stock_move) => self.move_stock(*id, *stock_move, by),
+                Work::Together(parts) => self.together(tx, parts, by).await?,
                 Work::Place(_) | Work::Step(_) | Work::EditCart(_) => continue,
             };
             self.outcomes[index] = Some(outcome);
@@ -69,9 +83,7 @@ impl Books {
         let categories: BTreeSet<CategoryId> = parts()
             .filter_map(|work| match work {
                 Work::Create(new) => Some(new.category_id),
-                Work::Change(id, change, _) => change
-                    .category_id
-                    .or_else(|| self.known.products.get(id).map(|product| product.category_id)),
+                Work::Change(id, change, _) => self.known.category_after(*id, change),
                 _ => None,
             })
             .collect();
@@ -98,9 +110,9 @@ impl Books {
             if change.sku.is_some() || named.get(id) != Some(&1) {
                 continue;
             }
-            match self.is_as_seen(*id, *seen).and_then(|()| self.has_category(*id, change)) {
+            match self.can_be_changed(*id, change, *seen) {
                 Ok(()) => {
-                    asked.push(Asked { id: *id, change, by: authors.get(index).and_then(Option::as_ref) });
+                    asked.push(Asked { id: *id, change, by: author(authors, index) });
                     indices.push(index);
                 }
                 Err(refusal) => self.outcomes[index] = Some(Err(refusal)),
@@ -166,9 +178,7 @@ impl Books {
                 },
                 // A file says by its SKU which product it means; to change that as well could collide.
                 Work::Change(_, change, _) if change.sku.is_some() => Err(Refusal::ProductChanged),
-                Work::Change(id, change, seen) => {
-                    self.is_as_seen(*id, *seen).and_then(|()| self.has_category(*id, change))
-                }
+                Work::Change(id, change, seen) => self.can_be_changed(*id, change, *seen),
                 _ => Err(Refusal::ProductNotFound),
             };
             if outcome.is_err() {
@@ -211,24 +221,15 @@ impl Books {
         Ok(Ok(created))
     }
 
-    /// Changes products, each once.
+    /// Changes products, each once, that can be changed so.
     async fn change<C: BulkConnection>(
         &mut self,
         tx: &mut C,
         asked: &[Asked<'_>],
     ) -> Result<Written, StoreError> {
-        let mut changed = Vec::with_capacity(asked.len());
-        for Asked { id, change, .. } in asked {
-            let Some(before) = self.known.products.get(id) else {
-                return Ok(Err(Refusal::ProductNotFound));
-            };
-            let mut product = products::changed(before, change, self.now);
-            let Some(category) = self.known.categories.get(&product.category_id) else {
-                return Ok(Err(Refusal::CategoryNotFound));
-            };
-            product.category_name.clone_from(category);
-            changed.push(product);
-        }
+        let after = |asked: &Asked<'_>| self.known.product_after(asked.id, asked.change, self.now);
+        let changed: Option<Vec<Product>> = asked.iter().map(after).collect();
+        let mut changed = changed.ok_or_else(interfered)?;
         if !products::update(tx, &changed).await? {
             return Ok(Err(Refusal::SkuTaken));
         }
@@ -311,9 +312,9 @@ impl Books {
         Ok(())
     }
 
-    fn has_category(&self, id: ProductId, change: &ProductChange) -> Result<(), Refusal> {
-        let own = || self.known.products.get(&id).map(|product| product.category_id);
-        let category = change.category_id.or_else(own).ok_or(Refusal::ProductNotFound)?;
+    fn can_be_changed(&self, id: ProductId, change: &ProductChange, seen: Seen) -> Result<(), Refusal> {
+        self.is_as_seen(id, seen)?;
+        let category = self.known.category_after(id, change).ok_or(Refusal::ProductNotFound)?;
         if self.known.categories.contains_key(&category) { Ok(()) } else { Err(Refusal::CategoryNotFound) }
     }
 

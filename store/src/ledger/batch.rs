@@ -14,7 +14,7 @@ use crate::model::{
 
 use super::admin::Known;
 use super::lock::{OpenOrder, Shelf, TakenKey};
-use super::{Done, EditCart, FirstAnswer, Outcome, PlaceOrder, Refusal, Shortfall, StepOrder, Work};
+use super::{Done, EditCart, FirstAnswer, Outcome, PlaceOrder, Refusal, Shortfall, StepOrder, Work, author};
 
 /// Which order a movement belongs to: one that is there, or the n-th of those placed by this batch.
 #[derive(Clone, Copy)]
@@ -88,7 +88,6 @@ impl Books {
         works: &[Work],
         authors: &[Option<Author>],
     ) -> Result<Self, StoreError> {
-        let by = |index: usize| authors.get(index).and_then(Option::as_ref);
         self.do_for_admins(tx, works, authors).await?;
         self.turn_away_moved_carts(works);
         self.answer_used_keys(works);
@@ -103,7 +102,7 @@ impl Books {
                     }
                 }
                 Work::Step(step) => {
-                    let outcome = self.step(step, by(index));
+                    let outcome = self.step(step, author(authors, index));
                     self.outcomes[index] = Some(outcome);
                 }
                 Work::EditCart(edit) => self.cart_edits.push((index, *edit)),
