@@ -75,22 +75,17 @@ statements! {
         sqlite concat!("select count(*) from users ", user_filter!(sqlite)),
         postgres concat!("select count(*) from users ", user_filter!(postgres));
     /// The rows that make up the rule that one active admin must stay; locked, so that two changes at once queue here.
-    ACTIVE_ADMINS:
-        sqlite "select id from users where is_admin and is_active order by id",
-        postgres "select id from users where is_admin and is_active order by id for update";
+    ACTIVE_ADMINS: "select id from users where is_admin and is_active order by id", locking " for update";
     SWITCH: concat!(
         "update users set is_active = coalesce($2, is_active), is_admin = coalesce($3, is_admin) where id = $1 returning ",
         user_columns!()
     );
     /// Makes nothing for an account that was deactivated, or got another password, a moment ago: whoever is about to do
     /// that has the row locked, and ends the logins that he sees.
-    CREATE_FAMILY:
-        sqlite "insert into refresh_families (id, user_id, current_token, expires_at) \
-                select $1, id, $3, $4 from users where id = $2 and is_active \
-                and password_hash = coalesce(cast($5 as text), password_hash)",
-        postgres "insert into refresh_families (id, user_id, current_token, expires_at) \
-                  select $1, id, $3, $4 from users where id = $2 and is_active \
-                  and password_hash = coalesce(cast($5 as text), password_hash) for no key update";
+    CREATE_FAMILY: "insert into refresh_families (id, user_id, current_token, expires_at) \
+                    select $1, id, $3, $4 from users where id = $2 and is_active \
+                    and password_hash = coalesce(cast($5 as text), password_hash)",
+        locking " for no key update";
     LOGGED_IN: "update users set last_login = $2 where id = $1";
     DROP_EXPIRED: "delete from refresh_families where id in \
                    (select id from refresh_families where expires_at < $1 order by expires_at limit 64)";
@@ -100,9 +95,7 @@ statements! {
              returning (select login_generation from users where users.id = refresh_families.user_id)";
     REVOKE: "update refresh_families set revoked_at = $3 where id = $1 and user_id = $2 and revoked_at is null";
     /// For the history: how a user was before.
-    LOCK:
-        sqlite concat!("select ", user_columns!(), " from users where id = $1"),
-        postgres concat!("select ", user_columns!(), " from users where id = $1 for no key update");
+    LOCK: concat!("select ", user_columns!(), " from users where id = $1"), locking " for no key update";
     END_ADMIN_LOGINS: "delete from admin_sessions where user_id = $1";
     REVOKE_ALL: "update refresh_families set revoked_at = $2 where user_id = $1 and revoked_at is null";
     IS_CURRENT: "select 1 from refresh_families join users on users.id = refresh_families.user_id \

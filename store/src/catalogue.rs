@@ -56,11 +56,9 @@ statements! {
          from categories c where c.id = $1"
     );
     /// The same row, for who will write it.
-    LOCK_CATEGORY:
-        sqlite concat!("select ", category_columns!(), ", 0 as product_count from categories c where c.id = $1"),
-        postgres concat!(
-            "select ", category_columns!(), ", cast(0 as bigint) as product_count from categories c where c.id = $1 for no key update"
-        );
+    LOCK_CATEGORY: concat!(
+        "select ", category_columns!(), ", cast(0 as bigint) as product_count from categories c where c.id = $1"
+    ), locking " for no key update";
     TAKEN_ALONG: "select (select count(*) from cart_items where product_id = $1) as cart_lines, \
                   (select count(*) from stock_movements where product_id = $1) as movements";
     COUNT_MOVEMENTS: "select count(*) from stock_movements where product_id = $1";

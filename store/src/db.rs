@@ -309,7 +309,8 @@ impl Statement {
 
 /// Declares the statements of a file as constants, and `STATEMENTS`, the list of them that a test prepares.
 ///
-/// `NAME: "text";` for both engines, `NAME: sqlite "text", postgres "text";` for a pair.
+/// `NAME: "text";` for both engines, `NAME: "text", locking " for update";` if it ends with a lock on Postgres, which
+/// SQLite's one writer does not need, and `NAME: sqlite "text", postgres "text";` for a pair.
 macro_rules! statements {
     (@each [$($done:ident)*]) => {
         /// Every statement of this file.
@@ -320,6 +321,12 @@ macro_rules! statements {
         $(#[$doc])*
         const $name: $crate::db::Statement =
             $crate::db::Statement::new(stringify!($name), $sqlite, $postgres);
+        $crate::db::statements!(@each [$($done)* $name] $($rest)*);
+    };
+    (@each [$($done:ident)*] $(#[$doc:meta])* $name:ident: $text:expr, locking $lock:literal; $($rest:tt)*) => {
+        $(#[$doc])*
+        const $name: $crate::db::Statement =
+            $crate::db::Statement::new(stringify!($name), $text, concat!($text, $lock));
         $crate::db::statements!(@each [$($done)* $name] $($rest)*);
     };
     (@each [$($done:ident)*] $(#[$doc:meta])* $name:ident: $text:expr; $($rest:tt)*) => {

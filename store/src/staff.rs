@@ -21,12 +21,9 @@ pub type Digest = [u8; 32];
 
 statements! {
     /// Makes nothing for who has ceased to be an active admin, or has got another password, a moment ago.
-    BEGIN:
-        sqlite "insert into admin_sessions (token_digest, user_id, begun_at, seen_at) \
-                select $1, id, $4, $4 from users where id = $2 and is_active and is_admin and password_hash = $3",
-        postgres "insert into admin_sessions (token_digest, user_id, begun_at, seen_at) \
-                  select $1, id, $4, $4 from users where id = $2 and is_active and is_admin and password_hash = $3 \
-                  for no key update";
+    BEGIN: "insert into admin_sessions (token_digest, user_id, begun_at, seen_at) \
+            select $1, id, $4, $4 from users where id = $2 and is_active and is_admin and password_hash = $3",
+        locking " for no key update";
     LOGGED_IN: "update users set last_login = $2 where id = $1";
     DROP_OLD: "delete from admin_sessions where seen_at <= $1 and token_digest in \
                (select token_digest from admin_sessions where seen_at <= $1 order by seen_at limit 64)";
