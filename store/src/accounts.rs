@@ -87,7 +87,9 @@ statements! {
                     and password_hash = coalesce(cast($5 as text), password_hash)",
         locking " for no key update";
     LOGGED_IN: "update users set last_login = $2 where id = $1";
-    DROP_EXPIRED: "delete from refresh_families where id in \
+    /// The condition stands twice: on Postgres the inner one is not asked again for a login that is renewed just as it
+    /// runs out.
+    DROP_EXPIRED: "delete from refresh_families where expires_at < $1 and id in \
                    (select id from refresh_families where expires_at < $1 order by expires_at limit 64)";
     ROTATE: "update refresh_families set current_token = $4, expires_at = $5 \
              where id = $1 and user_id = $2 and current_token = $3 and revoked_at is null \

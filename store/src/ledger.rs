@@ -356,7 +356,8 @@ statements! {
                where user_id = $1 and key = $2 and expires_at > $3";
     PRUNE_COMMITS: "delete from ledger_commits where id in \
                     (select id from ledger_commits where created_at < $1 order by created_at limit 1000)";
-    /// The time is asked twice: on Postgres the inner one is not, when a key that ran out is just used again.
+    /// The condition stands twice: on Postgres the inner one is not asked again for a key that ran out and is just used
+    /// again.
     PRUNE_KEYS: "delete from idempotency_keys where expires_at <= $1 and (user_id, key) in \
                  (select user_id, key from idempotency_keys where expires_at <= $1 order by expires_at limit 1000)";
 }

@@ -188,6 +188,24 @@ async fn a_new_password_ends_every_login_and_running_out_removes_the_row() {
 }
 
 #[tokio::test]
+async fn a_login_that_is_renewed_just_as_it_runs_out_is_kept() {
+    let test = TestDb::create().await;
+    let (db, now) = (&test.db, Timestamp::now());
+    let token = first_token(made(db, &account("anna")).await.id);
+    let other = first_token(made(db, &account("bert")).await.id);
+    log_in(db, token, "hash", now.plus_seconds(60), now).await.unwrap();
+    let renew = format!(
+        "update refresh_families set expires_at = now() + interval '1 day' where id = '{}'",
+        token.family
+    );
+    let login = log_in(db, other, "hash", now.plus_seconds(121), now.plus_seconds(61));
+    if let Some(begun) = test.while_another_writes(renew, login, "select 1".to_owned()).await {
+        assert!(begun.unwrap());
+        assert!(is_current(db, token).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn users_are_found_by_every_word_of_a_search() {
     let test = TestDb::create().await;
     let db = &test.db;
