@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{SearchWords, words_of};
+use super::{SearchWords, Word, words_of};
 use crate::catalogue::product_columns;
 use crate::db::{Db, StoreError};
 use crate::model::{Category, CategoryId, Product, ProductId};
@@ -104,9 +104,10 @@ pub async fn list(
     (limit, offset): (i64, i64),
     categories: &[Category],
 ) -> Result<(Vec<Product>, i64), StoreError> {
+    let words = words_of(&filter.words, categories);
     let mut sql = Sql::default();
     sql.select("select count(*) from products p");
-    conditions(&mut sql, db, filter, categories);
+    conditions(&mut sql, db, filter, &words);
     let count = fetch_count(db, sql).await?;
     if offset >= count {
         return Ok((Vec::new(), count));
@@ -115,10 +116,10 @@ pub async fn list(
     let mut sql = Sql::default();
     sql.add(concat!("select ", product_columns!(), " from ("));
     sql.select("select p.id from products p");
-    conditions(&mut sql, db, filter, categories);
-    sql.add(order(sort, descending)).part(limit, offset);
+    conditions(&mut sql, db, filter, &words);
+    order_by(&mut sql, sort, descending).part(limit, offset);
     sql.add(") page join products p on p.id = page.id join categories c on c.id = p.category_id");
-    sql.add(order(sort, descending));
+    order_by(&mut sql, sort, descending);
     Ok((fetch(db, sql).await?, count))
 }
 
@@ -139,25 +140,22 @@ pub async fn after(
         product_columns!(),
         " from products p join categories c on c.id = p.category_id"
     ));
-    conditions(&mut sql, db, filter, categories);
+    conditions(&mut sql, db, filter, &words_of(&filter.words, categories));
     sql.condition("p.id > ").bind(last.0).add(" order by p.id limit ").bind(limit);
     fetch(db, sql).await
 }
 
-fn order(sort: StaffSort, descending: bool) -> &'static str {
-    match (sort, descending) {
-        (StaffSort::Created, false) => " order by p.created_at, p.id",
-        (StaffSort::Created, true) => " order by p.created_at desc, p.id desc",
-        (StaffSort::Name, false) => " order by p.name_folded, p.id",
-        (StaffSort::Name, true) => " order by p.name_folded desc, p.id desc",
-        (StaffSort::Price, false) => " order by p.price, p.id",
-        (StaffSort::Price, true) => " order by p.price desc, p.id desc",
-        (StaffSort::Stock, false) => " order by p.stock, p.id",
-        (StaffSort::Stock, true) => " order by p.stock desc, p.id desc",
-    }
+fn order_by(sql: &mut Sql, sort: StaffSort, descending: bool) -> &mut Sql {
+    sql.add(match sort {
+        StaffSort::Created => " order by p.created_at",
+        StaffSort::Name => " order by p.name_folded",
+        StaffSort::Price => " order by p.price",
+        StaffSort::Stock => " order by p.stock",
+    });
+    sql.add(if descending { " desc, p.id desc" } else { ", p.id" })
 }
 
-fn conditions(sql: &mut Sql, db: &Db, filter: &StaffFilter, categories: &[Category]) {
+fn conditions(sql: &mut Sql, db: &Db, filter: &StaffFilter, words: &[Word<'_>]) {
     if let Some(category) = filter.category {
         sql.condition("p.category_id = ").bind(category.0);
     }
@@ -173,16 +171,15 @@ fn conditions(sql: &mut Sql, db: &Db, filter: &StaffFilter, categories: &[Catego
         Some(Left::None) => drop(sql.condition("p.stock = 0")),
         None => {}
     }
-    let is_sqlite = matches!(db, Db::Sqlite(_));
-    for word in words_of(&filter.words, categories) {
-        let list = word.category_list();
-        sql.condition(if is_sqlite { "(instr(p.search_text, " } else { "(strpos(p.search_text, " });
-        sql.bind(word.text.to_owned());
-        sql.add(if is_sqlite { ") > 0 or instr(lower(p.sku), " } else { ") > 0 or strpos(lower(p.sku), " });
-        sql.bind(word.text.to_owned()).add(") > 0");
-        if let Some(list) = list {
-            sql.add(if is_sqlite { " or instr(" } else { " or strpos(" }).bind(list);
-            sql.add(", ',' || p.category_id || ',') > 0");
+    let position = match db {
+        Db::Sqlite(_) => "instr",
+        Db::Postgres(_) => "strpos",
+    };
+    for word in words {
+        sql.condition("(").add(position).add("(p.search_text, ").bind(word.text).add(") > 0");
+        sql.add(" or ").add(position).add("(lower(p.sku), ").bind(word.text).add(") > 0");
+        if let Some(list) = word.category_list() {
+            sql.add(" or ").add(position).add("(").bind(list).add(", ',' || p.category_id || ',') > 0");
         }
         sql.add(")");
     }
