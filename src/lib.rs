@@ -88,7 +88,7 @@ impl App {
         let tls = config.tls()?;
         let connections = descriptors::connections(config.max_connections, config.max_requests);
         media_root(config)?;
-        let db = Db::connect_warning(config.database_url.reveal(), config.slow_query)
+        let db = Db::connect(config.database_url.reveal(), config.slow_query)
             .await
             .context("cannot open the database")?;
         db.migrate().await?;

@@ -11,8 +11,8 @@ use souk_store::cache::{Cache, Key};
 use souk_store::ledger::{Done, IdempotencyKey, NewProduct, Refusal, StockMove};
 use souk_store::model::{CategoryId, Money, OrderId, OrderStatus, Product, ProductId, Timestamp, UserId};
 use souk_store::sample::SampleCategory;
-use souk_store::testing::TestDb;
-use souk_store::{Db, audit, carts, orders, sample};
+use souk_store::testing::{TestDb, connect};
+use souk_store::{audit, carts, orders, sample};
 
 use crate::{Checkout, Handles, Refused, SocketLimits, Tree};
 
@@ -317,7 +317,7 @@ async fn what_another_process_writes_is_not_hidden_by_the_cache() {
     let cache = Cache::new(1 << 20);
     let tree = Tree::start(&test.db, &cache, SocketLimits::default()).await.unwrap();
     let before = cache.generation(Key::Catalogue);
-    let other = Db::connect(test.url()).await.unwrap();
+    let other = connect(test.url()).await.unwrap();
     let category =
         SampleCategory { name: "Rugs".to_owned(), description: String::new(), created_at: Timestamp::now() };
     sample::add_categories(&other, &[category]).await.unwrap();

@@ -30,9 +30,6 @@ static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 /// How long a caller waits for a connection, and a writer of SQLite for the lock of another process.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// From here on a statement is a slow one, unless somebody says otherwise.
-const SLOW_STATEMENT: Duration = Duration::from_millis(250);
-
 /// Whom the connections are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
@@ -95,23 +92,16 @@ pub enum Db {
 
 impl Db {
     /// Opens the database that `url` names: `sqlite://PATH` (made if it is not there, its folder too) or `postgres://…`.
+    /// A statement that takes as long as `slow` is warned about.
     ///
     /// # Errors
     /// [`StoreError::Url`] for any other scheme or a malformed URL; [`StoreError::Unavailable`] if the file cannot be
     /// opened, [`StoreError::Unusable`] if the server cannot be reached or does not do.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        Self::connect_warning(url, SLOW_STATEMENT).await
-    }
-
-    /// As [`Db::connect`], with the time from which on a statement is warned about as a slow one.
-    ///
-    /// # Errors
-    /// As [`Db::connect`].
-    pub async fn connect_warning(url: &str, slow: Duration) -> Result<Self, StoreError> {
+    pub async fn connect(url: &str, slow: Duration) -> Result<Self, StoreError> {
         Self::open(url, true, Use::Serving { slow }).await
     }
 
-    /// As [`Db::connect`], for a command, which may take its time.
+    /// As [`Db::connect`], for a command, which may take its time: nothing is warned about.
     ///
     /// # Errors
     /// As [`Db::connect`].

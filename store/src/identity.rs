@@ -59,7 +59,7 @@ pub async fn untold_changes(db: &Db) -> Result<i64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::TestDb;
+    use crate::testing::{TestDb, connect};
 
     #[tokio::test]
     async fn a_shop_keeps_its_identity_and_no_other_has_it() {
@@ -74,7 +74,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_announced_is_noticed_by_others() {
         let shop = TestDb::create().await;
-        let other = Db::connect(shop.url()).await.unwrap();
+        let other = connect(shop.url()).await.unwrap();
         let before = untold_changes(&other).await.unwrap();
         assert_eq!(untold_changes(&other).await.unwrap(), before);
         announce(&shop.db).await.unwrap();

@@ -18,6 +18,17 @@ use crate::model::{
 /// Where the tests' Postgres server is, if they run on one: a URL of a database on it whose user may create others.
 const SERVER: &str = "SOUK_TEST_POSTGRES_URL";
 
+/// From here on a statement of a test is a slow one.
+const SLOW_STATEMENT: Duration = Duration::from_millis(250);
+
+/// Opens the database that `url` names, as a server would.
+///
+/// # Errors
+/// As [`Db::connect`].
+pub async fn connect(url: &str) -> Result<Db, StoreError> {
+    Db::connect(url, SLOW_STATEMENT).await
+}
+
 /// A database of its own: an SQLite file in a folder that is removed when this is dropped or, if
 /// `SOUK_TEST_POSTGRES_URL` is set, a database on that server that is dropped with this.
 #[derive(Debug)]
@@ -59,7 +70,7 @@ impl TestDb {
     }
 
     async fn at(url: String, server: Option<String>, folder: Option<TempDir>) -> Self {
-        let db = Db::connect(&url).await.expect("a new database");
+        let db = connect(&url).await.expect("a new database");
         db.migrate().await.expect("a migrated database");
         Self { db, url, server, _folder: folder }
     }

@@ -2,6 +2,7 @@ use sqlx::{Executor, SqlStr};
 
 use super::*;
 use crate::model::Timestamp;
+use crate::testing::{TestDb, connect};
 
 /// A file's statements are listed here when it is made.
 const STATEMENTS: &[&[Statement]] = &[
@@ -24,7 +25,7 @@ async fn a_url_of_another_kind_is_refused_without_quoting_it() {
     for url in
         ["mysql://root:secret@db/x", "sqlite://", "sqlite://:memory:", "postgres://u:secret@h:notaport/x"]
     {
-        let error = Db::connect(url).await.unwrap_err();
+        let error = connect(url).await.unwrap_err();
         assert!(matches!(error, StoreError::Url(_)), "{url}: {error:?}");
         assert!(!error.to_string().contains("secret"));
     }
@@ -32,7 +33,7 @@ async fn a_url_of_another_kind_is_refused_without_quoting_it() {
 
 #[tokio::test]
 async fn a_time_that_a_batch_shares_is_stored_as_any_other() {
-    let test = crate::testing::TestDb::create().await;
+    let test = TestDb::create().await;
     let Db::Sqlite(pools) = &test.db else { return };
     for text in ["2026-11-22T13:00:00Z", "2026-11-22T13:00:00.120Z", "2026-11-22T13:00:00.123456Z"] {
         let time = Timestamp::from(text.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
@@ -47,7 +48,7 @@ async fn a_file_is_made_with_its_folder_migrated_twice_and_synced_in_full() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/a/b/souk.db", folder.path().display());
     assert!(Db::connect_existing(&url).await.is_err());
-    let db = Db::connect(&url).await.unwrap();
+    let db = connect(&url).await.unwrap();
     db.migrate().await.unwrap();
     db.migrate().await.unwrap();
     db.ping().await.unwrap();
@@ -60,11 +61,11 @@ async fn a_file_is_made_with_its_folder_migrated_twice_and_synced_in_full() {
 
 #[tokio::test]
 async fn writes_of_others_are_told_from_ones_own() {
-    let test = crate::testing::TestDb::create().await;
+    let test = TestDb::create().await;
     let Some(before) = test.db.written_by_others().await.unwrap() else { return };
     test.category("Lamps").await;
     assert_eq!(test.db.written_by_others().await.unwrap(), Some(before));
-    let other = Db::connect(test.url()).await.unwrap();
+    let other = connect(test.url()).await.unwrap();
     let category = crate::sample::SampleCategory {
         name: "Rugs".to_owned(),
         description: String::new(),
@@ -76,7 +77,7 @@ async fn writes_of_others_are_told_from_ones_own() {
 
 #[tokio::test]
 async fn a_disk_that_was_full_for_a_while_wedges_nothing() {
-    let test = crate::testing::TestDb::create().await;
+    let test = TestDb::create().await;
     let Db::Sqlite(pools) = &test.db else { return };
     // The limit is the connection's own: it stands for a disk that is full for one commit.
     sqlx::query("pragma max_page_count = 1").execute(&pools.writer).await.unwrap();
@@ -98,7 +99,7 @@ async fn a_disk_that_was_full_for_a_while_wedges_nothing() {
 
 #[tokio::test]
 async fn every_statement_is_understood_by_the_engine() {
-    let test = crate::testing::TestDb::create().await;
+    let test = TestDb::create().await;
     for statement in STATEMENTS.iter().copied().flatten() {
         let text = statement.on(&test.db);
         let outcome = read!(&test.db, pool => pool.prepare(SqlStr::from_static(text)).await.map(drop));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::db::{Db, read, transaction};
-use crate::testing::TestDb;
+use crate::testing::{TestDb, connect};
 
 #[test]
 fn a_server_before_postgres_15_is_too_old() {
@@ -110,7 +110,7 @@ async fn rights_that_are_missing_are_told_with_what_to_run() {
     .await;
     let (_, rest) = test.url().split_once('@').unwrap();
     let url = format!("postgres://{role}:hunter2-hunter2@{rest}");
-    let clerk = Db::connect(&url).await.unwrap();
+    let clerk = connect(&url).await.unwrap();
     let refused = async || match clerk.migrate().await {
         Err(StoreError::Unusable(reason)) => {
             assert!(!reason.contains("hunter2") && !reason.contains('\n'), "{reason}");
@@ -148,7 +148,7 @@ async fn what_is_wrong_with_a_server_is_told_in_a_line_without_the_password() {
             "no-such-host.invalid:5432 cannot be reached",
         ),
     ] {
-        let told = Db::connect(&url).await.unwrap_err();
+        let told = connect(&url).await.unwrap_err();
         assert!(matches!(told, StoreError::Unusable(_)), "{told:?}");
         let told = told.to_string();
         assert!(told.contains(reason) && !told.contains('\n'), "{told}");
@@ -224,7 +224,7 @@ const POSTGRES_INDEXES: &str = "with indexes as (select i.*, (select string_agg(
 async fn the_two_schemas_agree() {
     let Some((test, pool)) = on_postgres().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let sqlite = Db::connect(&format!("sqlite://{}/souk.db", folder.path().display())).await.unwrap();
+    let sqlite = connect(&format!("sqlite://{}/souk.db", folder.path().display())).await.unwrap();
     sqlite.migrate().await.unwrap();
     let Db::Sqlite(pools) = &sqlite else { unreachable!() };
     let (mut on_sqlite, mut on_postgres) = (Schema::new(), Schema::new());
