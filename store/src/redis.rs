@@ -140,12 +140,13 @@ struct Connection {
 struct Patience {
     deadline: Duration,
     lost: AtomicBool,
-    losses: Arc<AtomicU64>,
+    /// How often it was lost; counted for all kinds of callers, and all connections, together.
+    passed_by: Arc<AtomicU64>,
 }
 
 impl Patience {
-    fn new(deadline: Duration, losses: &Arc<AtomicU64>) -> Self {
-        Self { deadline, lost: AtomicBool::new(false), losses: Arc::clone(losses) }
+    fn new(deadline: Duration, passed_by: &Arc<AtomicU64>) -> Self {
+        Self { deadline, lost: AtomicBool::new(false), passed_by: Arc::clone(passed_by) }
     }
 
     fn is_lost(&self) -> bool {
@@ -165,7 +166,7 @@ impl Patience {
             Err(_) => "no answer in time".to_owned(),
         };
         if !self.lost.swap(true, Ordering::AcqRel) {
-            self.losses.fetch_add(1, Ordering::Relaxed);
+            self.passed_by.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(error = why, "Redis is passed by until it is well");
         }
         None

@@ -88,8 +88,10 @@ impl LedgerActor {
             if answer.reply.is_closed() {
                 continue;
             }
-            let alone = (slice::from_ref(&work), slice::from_ref(by), slice::from_ref(span));
-            match self.commit_together(alone.0, alone.1, alone.2).await {
+            let outcome = self
+                .commit_together(slice::from_ref(&work), slice::from_ref(by), slice::from_ref(span))
+                .await;
+            match outcome {
                 Ok(batch) => self.publish(batch, vec![answer]),
                 Err(Lost::Aborted(StoreError::Unavailable(_))) => {
                     is_away = true;

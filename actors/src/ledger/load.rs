@@ -22,9 +22,7 @@ pub struct Load {
     pub refused: Vec<(&'static str, u64)>,
     /// Works of committed batches.
     pub works: u64,
-    /// Batches committed.
-    pub batches: u64,
-    /// Of these, how many had at most 1, 2, 4, … 1,024 works, but more than half of that; the last also counts larger ones.
+    /// Of committed batches, how many had at most 1, 2, 4, … 1,024 works, but more than half of that; the last also counts larger ones.
     pub batch_sizes: [u64; SIZES],
     /// Of the transactions, those included that were rolled back, how many took at most 0.5, 1, 2, … 4,096 ms, but more
     /// than half of that; the last also counts longer ones.
@@ -44,7 +42,6 @@ pub(super) struct Counters {
     done: [AtomicU64; DONE.len()],
     refused: Refusals,
     works: AtomicU64,
-    batches: AtomicU64,
     batch_sizes: [AtomicU64; SIZES],
     commit_times: [AtomicU64; TIMES],
     commit_micros: AtomicU64,
@@ -53,7 +50,6 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn count_batch(&self, works: usize) {
         self.works.fetch_add(works as u64, Ordering::Relaxed);
-        self.batches.fetch_add(1, Ordering::Relaxed);
         count_doubling(&self.batch_sizes, works as u64);
     }
 
@@ -81,7 +77,6 @@ impl Counters {
             done: DONE.iter().zip(&self.done).map(|(name, count)| (*name, read(count))).collect(),
             refused: self.refused.read(),
             works: read(&self.works),
-            batches: read(&self.batches),
             batch_sizes: std::array::from_fn(|size| read(&self.batch_sizes[size])),
             commit_times: std::array::from_fn(|time| read(&self.commit_times[time])),
             commit_seconds: Duration::from_micros(read(&self.commit_micros)).as_secs_f64(),
@@ -137,7 +132,6 @@ mod tests {
         let load = counters.read(0, 1);
         assert_eq!(load.batch_sizes, [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(load.commit_times, [2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-        assert_eq!(load.batch_sizes.iter().sum::<u64>(), load.batches);
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub(crate) const KEPT_FOR_BATCHES: usize = 2;
 
 /// How long the plans of batches are kept. A table that was analysed while it was empty seems so for ever to a plan, which
 /// then goes through all of it; planned anew, its real size is seen.
-pub(super) const PLANS_KEPT: Duration = Duration::from_secs(5);
+const PLANS_KEPT: Duration = Duration::from_secs(5);
 
 /// The connections of the last batches, kept out of the pool for the next ones: the pool would ask them for a sign of
 /// life after each batch, and hand out others, whose processes at the server have their plans and caches still to fill.
