@@ -104,7 +104,7 @@ impl Environment {
         Ok(Self::from_iter(values))
     }
 
-    /// The value of a name that is no setting of [`Config`], such as `RUST_LOG`.
+    /// The value of a name, be it a setting of [`Config`] or another, such as a command's password.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)

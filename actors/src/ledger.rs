@@ -1,9 +1,10 @@
 //! The stock ledger: the one actor of this node that takes orders, every other change of stock, and edits of carts.
 //!
-//! The first work that can be begun makes it cast `Commit` to itself, which lands behind all that is queued; while
-//! batches are under way ([`commit`]) the next one gathers ([`queue`]). That is group commit without a timer: alone a work
-//! waits for nobody, under load a batch grows to what came meanwhile. On Postgres a second batch goes beside the first if
-//! it touches nothing that the first does, so that the server works while this node decides and writes down.
+//! The first work that comes while no batch is under way makes it cast `Commit` to itself, which lands behind all that is
+//! queued; while one is ([`commit`]) the next gathers ([`queue`]), and is begun when that one ends. That is group commit
+//! without a timer: alone a work waits for nobody, under load a batch grows to what came meanwhile. On Postgres a second
+//! batch goes beside the first if it touches nothing that the first does, as soon as it is no smaller, so that the server
+//! works while this node decides and writes down.
 //!
 //! If the outcome of a commit stays unknown, or a batch panics, the actor ends when the other batch has ended, is started
 //! again, and forgets what it remembers.

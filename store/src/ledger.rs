@@ -1,8 +1,9 @@
 //! The books: every change of stock, every order and every write of a product, many at a time in one transaction.
 //!
-//! Only the stock ledger's actor calls [`commit`]; the batches of one node that are under way at a time have nothing in
-//! common. Across nodes the rows are the owners: they are locked in id order on Postgres, and SQLite has one writer anyway. An expected
-//! refusal is a [`Refusal`] beside the other outcomes, decided on locked rows, so that one order cannot spoil a batch.
+//! Only the stock ledger's actor calls [`commit_by`], and tests and measurements call [`commit`]; the batches of one node
+//! that are under way at a time have nothing in common. Across nodes the rows are the owners: they are locked in id order
+//! on Postgres, and SQLite has one writer anyway. An expected refusal is a [`Refusal`] beside the other outcomes, decided
+//! on locked rows, so that one order cannot spoil a batch.
 //!
 //! Each batch that changes anything writes its id into `ledger_commits`. When the connection is lost in the commit itself,
 //! nobody was told what became of it; [`settle`] then finds out, and makes sure that it stays so.
