@@ -4,6 +4,7 @@ pub mod config;
 mod descriptors;
 mod secret_key;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use souk_http::tls::Tls;
 use souk_http::{Api, Server, ServerLimits, Settings};
 use souk_store::redis::RedisError;
 use souk_store::{Cache, Db, Redis, identity};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 use crate::config::{BadSetting, Config};
 
@@ -28,14 +29,18 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// How much memory the cache may fill.
 const CACHE_BYTES: u64 = 64 << 20;
 
+/// How many connections may wait to be taken, when very many come at one moment. The system may allow fewer
+/// (`net.core.somaxconn` on Linux).
+const BACKLOG: u32 = 4_096;
+
 /// Binds the address of the settings, before anything else is touched.
 ///
 /// # Errors
 /// One line that names the setting: the address is taken, not this machine's, or not allowed.
 pub async fn bind(config: &Config) -> Result<TcpListener, BadSetting> {
-    TcpListener::bind((config.host.as_str(), config.port)).await.map_err(|error| {
+    open_at(&config.host, config.port).await.map_err(|error| {
         let setting = match error.kind() {
-            std::io::ErrorKind::AddrInUse | std::io::ErrorKind::PermissionDenied => "PORT",
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => "PORT",
             _ => "HOST",
         };
         BadSetting {
@@ -43,6 +48,24 @@ pub async fn bind(config: &Config) -> Result<TcpListener, BadSetting> {
             reason: format!("cannot listen on {}, port {}: {error}", config.host, config.port),
         }
     })
+}
+
+/// At the first of the host's addresses that is to be had.
+async fn open_at(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for address in lookup_host((host, port)).await? {
+        let listen = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        match listen() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// Redis, if the settings name one. One that is away is waited for while the shop is open; one that will not let us in
