@@ -295,10 +295,11 @@ impl Upgrade {
     }
 }
 
-/// Small buffers: a socket is idle most of its life, and there may be thousands.
+/// Small buffers: a socket is idle most of its life, and there may be thousands. Clients have little to say; for a longer
+/// message the buffer grows.
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(4096)
+        .read_buffer_size(1024)
         .write_buffer_size(0)
         .max_write_buffer_size(64 * 1024)
         .max_message_size(Some(MAX_MESSAGE))
