@@ -150,14 +150,14 @@ pub(crate) fn read_fields(fields: &mut Fields, complete: bool) -> CategoryChange
     }
 }
 
-/// A new category of fields that were read complete, without an image.
-pub(crate) fn as_new(read: CategoryChange) -> NewCategory {
-    NewCategory {
-        name: read.name.unwrap_or_default(),
+/// A new category of fields that were read complete, without an image; none if its name is missing.
+pub(crate) fn as_new(read: CategoryChange) -> Option<NewCategory> {
+    Some(NewCategory {
+        name: read.name?,
         description: read.description.unwrap_or_default(),
         is_active: read.is_active.unwrap_or(true),
         image: None,
-    }
+    })
 }
 
 async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError> {
@@ -166,8 +166,7 @@ async fn create(req: &mut Request, depot: &mut Depot) -> Result<Reply, ApiError>
     let mut fields = extract::form(req, api, &caller).await?;
     let read = read_fields(&mut fields, true);
     let image = api.media.read(&mut fields, "image").await?;
-    fields.finish()?;
-    let new = as_new(read);
+    let new = fields.finish_with(as_new(read))?;
     let named = |image: Option<_>| {
         let new = NewCategory { image: image.flatten(), ..new };
         write(api, |db| async move { catalogue::create_category(&db, &new, None).await })

@@ -150,7 +150,7 @@ pub(crate) async fn body(req: &mut Request, limit: usize) -> Result<Bytes, ApiEr
     if req.body().size_hint().lower() > limit as u64 {
         return Err(ApiError::body_too_large(limit));
     }
-    let place = place(req);
+    let place = place_of(req);
     let mut body = req.take_body();
     let arrived = arrival(&place, collect(&mut body, limit, &place)).await;
     // What is left of it will not be read, so the connection cannot serve another request.
@@ -158,7 +158,7 @@ pub(crate) async fn body(req: &mut Request, limit: usize) -> Result<Bytes, ApiEr
 }
 
 /// The request's place among those that are worked on.
-pub(crate) fn place(req: &Request) -> Place {
+pub(crate) fn place_of(req: &Request) -> Place {
     req.extensions().get::<Place>().cloned().expect("who was let in has a place")
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn parts(
     // A client that waits to be told to go on can be told no before it sends anything.
     let waits = req.headers().contains_key(header::EXPECT);
     let announced = req.body().size_hint().lower();
-    let place = extract::place(req);
+    let place = extract::place_of(req);
     let mut body = req.take_body();
     let read = async {
         let read = if announced > MAX_FORM as u64 {

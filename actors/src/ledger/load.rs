@@ -22,7 +22,8 @@ pub struct Load {
     pub refused: Vec<(&'static str, u64)>,
     /// Works of committed batches.
     pub works: u64,
-    /// Of committed batches, how many had at most 1, 2, 4, … 1,024 works, but more than half of that; the last also counts larger ones.
+    /// Of committed batches, how many had at most 1, 2, 4, … 1,024 works, but more than half of that; the last also counts
+    /// larger ones.
     pub batch_sizes: [u64; SIZES],
     /// Of the transactions, those included that were rolled back, how many took at most 0.5, 1, 2, … 4,096 ms, but more
     /// than half of that; the last also counts longer ones.

@@ -140,7 +140,7 @@ async fn create(depot: &mut Depot) -> Result<Page, ApiError> {
         Ok(read) => read,
         Err(errors) => return refused(errors).await,
     };
-    let new = as_new(read);
+    let new = as_new(read).ok_or_else(ApiError::internal)?;
     let author = staff.author();
     let named = |image: Option<_>| {
         let new = NewCategory { image: image.flatten(), ..new };

@@ -324,13 +324,11 @@ impl Look {
     ) {
         let category = change.category_id.and_then(|id| categories.iter().find(|category| category.id == id));
         let Some(product) = product else {
+            let new = as_new(change).expect("a row without errors has all that a product needs");
             self.new += 1;
             self.note(&sku, "new", category.map(|category| category.id.to_string()));
-            let name = change.name.clone().unwrap_or_default();
-            self.rows.push(GoodRow { line, sku: sku.clone(), name, changes: Vec::new() });
-            if let Some(new) = as_new(change) {
-                self.works.push(Work::Create(Box::new(new)));
-            }
+            self.rows.push(GoodRow { line, sku, name: new.name.clone(), changes: Vec::new() });
+            self.works.push(Work::Create(Box::new(new)));
             return;
         };
         let changes = differences(product, &change, category);
