@@ -235,7 +235,7 @@ struct Settings {
     #[arg(long = "MAX_CONNECTIONS", default_value = "16000", value_parser = amount, help_heading = "Limits")]
     max_connections: usize,
 
-    /// How many requests are worked on at one time; more are answered 503 at once.
+    /// How many requests are worked on at one time; more are answered 503, nothing done.
     #[arg(long = "MAX_REQUESTS", default_value = "512", value_parser = amount, help_heading = "Limits")]
     max_requests: usize,
 

@@ -1,15 +1,20 @@
 //! How much is done at one time: requests that are worked on, and bodies that are held while they come.
 //!
-//! [`Front`](crate::hoops::Front) lets a request in or answers it 503 at once, before anything was done for it; so what is
-//! let in is finished in time, however many more there are. While a request waits for its own client, for a body that
+//! [`Front`](crate::hoops::Front) lets a request in or answers it 503, before anything was done for it; so what is let in is
+//! finished in time, however many more there are. While a request waits for its own client, for a body that
 //! comes slowly, it stands outside and takes no place from others; its connection and the deadline of bodies bound it
 //! then. Probes have a few places of their own, so that whoever watches the shop still sees it when it is full.
+//!
+//! To refuse somebody is work, too, and with ten times too many it would be half of the work. So refusals are [paced](Pace):
+//! told at once while they are few, and in turn when telling all of them would take a tenth of the processors from those
+//! who are served. Nobody waits longer than [`LATEST`] for that; so with more than a thousand clients for each core that
+//! come back at once whenever they are refused, refusals take more again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::ApiError;
 
@@ -24,6 +29,45 @@ const FREE_ROOM: usize = 16 * 1024;
 
 /// How long a request whose body has come waits for its place. Nobody is let in from the street meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many refusals a second are told for each core; one takes from 20 to 45 microseconds.
+const REFUSALS: u32 = 2_000;
+/// How much sooner than its turn a refusal may be told: it is not worth a timer.
+const AT_ONCE: Duration = Duration::from_millis(2);
+/// How long a refusal waits for its turn at most.
+const LATEST: Duration = Duration::from_millis(500);
+
+/// The turns of those who are refused.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    next: Mutex<Instant>,
+    gap: Duration,
+}
+
+impl Pace {
+    pub(crate) fn for_this_machine() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let a_second = REFUSALS.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX));
+        Self { next: Mutex::new(Instant::now()), gap: Duration::from_secs(1) / a_second }
+    }
+
+    /// Waits for the turn of one more.
+    pub(crate) async fn turn(&self) {
+        let wait = self.take();
+        if wait > AT_ONCE {
+            sleep(wait).await;
+        }
+    }
+
+    /// Takes the next turn, and tells how far off it is.
+    fn take(&self) -> Duration {
+        let now = Instant::now();
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = next.saturating_duration_since(now).min(LATEST);
+        *next = now + wait + self.gap;
+        wait
+    }
+}
 
 /// The places there are.
 #[derive(Debug)]
@@ -125,6 +169,23 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn few_are_refused_at_once_and_many_in_turn_but_soon() {
+        let pace = Pace { next: Mutex::new(Instant::now()), gap: Duration::from_millis(1) };
+        let began = Instant::now();
+        for _ in 0..3 {
+            pace.turn().await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let waits: Vec<_> = (0..1_000).map(|_| pace.take()).collect();
+        assert!(waits.is_sorted());
+        assert_eq!((waits[97], waits[999]), (Duration::from_millis(100), LATEST));
+        pace.turn().await;
+        assert_eq!(began.elapsed(), LATEST);
+        tokio::time::advance(LATEST).await;
+        assert_eq!(pace.take(), Duration::ZERO, "the crowd has gone");
+    }
 
     #[tokio::test]
     async fn whoever_waits_for_a_client_takes_no_place() {

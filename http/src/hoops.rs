@@ -1,8 +1,8 @@
 //! What every request passes on its way in and out, and what the route table is completed with.
 //!
-//! [`Front`] is the outermost hoop. It puts the state into the depot, gives the request its id and its span, holds it to
-//! its deadline, catches its panic, and sees to it that whatever comes out is JSON with the headers that every response
-//! carries. It is one hoop because each costs a boxed future.
+//! [`Front`] is the outermost hoop. It lets a request in or refuses it, puts the state into the depot, gives the request its
+//! id and its span, holds it to its deadline, catches its panic, and sees to it that whatever comes out is JSON with the
+//! headers that every response carries. It is one hoop because each costs a boxed future.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tracing::{Instrument, Span};
 use crate::Api;
 use crate::error::ApiError;
 use crate::extract::client_address;
-use crate::gate::{Gate, Place};
+use crate::gate::{Gate, Pace, Place};
 use crate::metrics::route_of;
 use crate::proxies;
 use crate::rate_limit::RateLimit;
@@ -50,18 +50,20 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) struct Front {
     api: Arc<Api>,
     gate: Gate,
+    refusals: Pace,
     rate_limit: Option<RateLimit>,
 }
 
 impl Front {
     pub(crate) fn new(api: Arc<Api>) -> Self {
         let rate_limit = api.settings.rate_limit.map(RateLimit::per_minute);
-        Self { gate: Gate::new(api.settings.max_requests), api, rate_limit }
+        let (gate, refusals) = (Gate::new(api.settings.max_requests), Pace::for_this_machine());
+        Self { gate, refusals, api, rate_limit }
     }
 
     /// The request's place among those that are worked on, or why it gets none. Nothing was done for it by then; probes
     /// are heard when nobody else is.
-    fn admit(&self, req: &mut Request) -> Result<Place, ApiError> {
+    async fn admit(&self, req: &mut Request) -> Result<Place, ApiError> {
         proxies::see_through(req, &self.api.settings.trusted_proxies)?;
         let target = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > LONGEST_TARGET {
@@ -76,7 +78,10 @@ impl Front {
                 return Err(ApiError::throttled(wait));
             }
         }
-        let place = self.gate.enter(is_probe).ok_or_else(ApiError::over_capacity)?;
+        let Some(place) = self.gate.enter(is_probe) else {
+            self.refusals.turn().await;
+            return Err(ApiError::over_capacity());
+        };
         req.extensions_mut().insert(place.clone());
         Ok(place)
     }
@@ -89,7 +94,8 @@ impl Front {
                 span.record("otel.status_code", "ERROR");
             }
         }
-        if took >= self.api.settings.slow_request {
+        // A body that did not arrive in time was slow itself, and there may be thousands of them.
+        if took >= self.api.settings.slow_request && status != StatusCode::REQUEST_TIMEOUT {
             let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             let route = route_of(req, status);
             span.in_scope(|| {
@@ -115,6 +121,17 @@ impl Handler for Front {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
         let under_way = self.api.metrics.begin();
         let request_id = request_id(req);
+        let place = match self.admit(req).await {
+            Ok(place) => place,
+            // There may be very many: they get no span.
+            Err(error) => {
+                ctrl.skip_rest();
+                error.render(req, res);
+                finish(req, res, request_id);
+                under_way.answered(req, res.status_code.unwrap_or(StatusCode::OK));
+                return;
+            }
+        };
         depot.insert_typed(self.api.clone());
         // The query is left out: it may hold a token.
         let span = tracing::info_span!(
@@ -135,13 +152,6 @@ impl Handler for Front {
             span.record("otel.name", name).record("otel.kind", "server");
         }
         async {
-            let place = match self.admit(req) {
-                Ok(place) => place,
-                Err(error) => {
-                    error.render(req, res);
-                    return;
-                }
-            };
             let work = AssertUnwindSafe(ctrl.call_next(req, depot, res)).catch_unwind();
             match tokio::time::timeout(DEADLINE, work).await {
                 Ok(Ok(_)) => {}
