@@ -6,12 +6,14 @@
 //! thread of its own: the runtime's timers are coarse (1 ms), and it may be busy.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,6 +37,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// For so many seconds, on average `rate` a second.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and bounded above"
+    )]
+    pub(crate) fn lasting(rate: f64, spacing: Spacing, seconds: f64) -> Self {
+        Self::new(rate, spacing, (rate * seconds).round().clamp(1.0, 100e6) as usize, 1)
+    }
+
     /// `count` arrivals, on average `rate` a second.
     pub(crate) fn new(rate: f64, spacing: Spacing, count: usize, seed: u64) -> Self {
         Self { mean_gap: rate.recip(), spacing, random: StdRng::seed_from_u64(seed), next: 0.0, left: count }
@@ -87,6 +99,41 @@ where
         ended.push(done.expect("a visitor's work does not panic"));
     }
     ended
+}
+
+/// Does `work` for each arrival, as soon after its time as one of so many hands is free. Whoever has waited longer than
+/// `patience` for one leaves; gives how many did.
+pub(crate) async fn by_hands<F>(
+    plan: Plan,
+    hands: usize,
+    patience: Duration,
+    work: impl Fn(Arrival) -> F + Clone + Send + 'static,
+) -> u64
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let arrivals = Arc::new(Mutex::new(clock(plan)));
+    let mut working = JoinSet::new();
+    for _ in 0..hands {
+        let (arrivals, work) = (arrivals.clone(), work.clone());
+        working.spawn(async move {
+            let mut left = 0;
+            loop {
+                let next = {
+                    let mut arrivals = arrivals.lock().await;
+                    loop {
+                        match arrivals.recv().await {
+                            Some(arrival) if arrival.planned.elapsed() > patience => left += 1,
+                            next => break next,
+                        }
+                    }
+                };
+                let Some(arrival) = next else { return left };
+                work(arrival).await;
+            }
+        });
+    }
+    working.join_all().await.into_iter().sum()
 }
 
 /// The arrivals, each at its time. The thread ends with the plan, or when nobody listens.
@@ -150,15 +197,9 @@ impl Load {
         let (rate, seconds) = (self.rate.unwrap_or(usual.rate), self.seconds.unwrap_or(usual.seconds));
         must_be_positive("--rate", rate)?;
         must_be_positive("--seconds", seconds)?;
-        let count = (rate * seconds).round().max(1.0);
-        ensure!(count <= 100e6, "{count} arrivals are more than this program keeps apart");
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "whole, positive, and bounded above"
-        )]
-        let count = count as usize;
-        Ok(Plan::new(rate, self.spacing, count, 1))
+        let count = rate * seconds;
+        ensure!(count <= 100e6, "{count:.0} arrivals are more than this program keeps apart");
+        Ok(Plan::lasting(rate, self.spacing, seconds))
     }
 }
 
@@ -178,6 +219,8 @@ impl Plan {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use tokio::time::sleep;
+
     use super::*;
 
     #[test]
@@ -185,6 +228,25 @@ mod tests {
         let plan = Plan::new(200.0, Spacing::Even, 4, 1);
         let millis: Vec<_> = plan.map(|at| at.as_millis()).collect();
         assert_eq!(millis, [0, 5, 10, 15]);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_too_long_for_a_hand_leaves() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let work = {
+            let done = done.clone();
+            move |arrival: Arrival| {
+                let done = done.clone();
+                async move {
+                    done.lock().expect("nobody panicked").push(arrival.number);
+                    sleep(Duration::from_millis(300)).await;
+                }
+            }
+        };
+        // All at once, and one hand: the second is too late.
+        let plan = Plan::new(1e6, Spacing::Even, 20, 1);
+        let left = by_hands(plan, 1, Duration::from_millis(200), work).await;
+        assert_eq!((done.lock().expect("nobody panicked").as_slice(), left), (&[0][..], 19));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -161,6 +161,21 @@ impl Pool {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         std::iter::from_fn(|| idle.pop()).find(Connection::is_open)
     }
+}
+
+/// This process and the server's each need one for every connection; `or_else` says what to ask for otherwise.
+pub(crate) fn enough_descriptors(connections: usize, or_else: &str) -> anyhow::Result<()> {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let most = open_files.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    let needed = connections + 500;
+    ensure!(
+        most.is_none_or(|most| most >= needed),
+        "{connections} connections need {needed} file descriptors, and {} are allowed: `ulimit -n {needed}` before, or ask \
+         for {or_else}",
+        most.unwrap_or_default()
+    );
+    Ok(())
 }
 
 /// A request without a body.

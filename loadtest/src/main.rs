@@ -9,6 +9,7 @@ mod arrivals;
 mod buyer;
 mod by_hand;
 mod client;
+mod cores;
 mod measure;
 mod picture;
 mod private;
@@ -74,8 +75,10 @@ enum Scenario {
     Notifications(scenarios::notifications::Options),
     /// What ten thousand idle sockets cost the server
     IdleSockets(scenarios::idle_sockets::Options),
-    /// Ten times more than the server carries: refused at once, and what it can do it does
+    /// Ten times more than the server carries: the rest is refused, and what it can do it does
     Overload(scenarios::overload::Options),
+    /// Thousands who dawdle, guess and send bombs: who came to shop is served, and nothing of them is left
+    Siege(scenarios::siege::Options),
     /// From start to ready, and the memory of an idle server
     Start(scenarios::start::Options),
     /// The server is killed under load, again and again: what was acknowledged is there, and nothing twice
@@ -144,6 +147,7 @@ async fn play(scenario: &Scenario, report: &mut Report) -> anyhow::Result<()> {
         Scenario::Notifications(options) => s::notifications::run(options, report).await,
         Scenario::IdleSockets(options) => s::idle_sockets::run(options, report).await,
         Scenario::Overload(options) => s::overload::run(options, report).await,
+        Scenario::Siege(options) => s::siege::run(options, report).await,
         Scenario::Start(options) => s::start::run(options, report).await,
         Scenario::Crash(options) => s::crash::run(options, report).await,
         Scenario::Ledger(options) => s::ledger::run(options, report).await,

@@ -13,4 +13,5 @@ pub(crate) mod mixed;
 pub(crate) mod notifications;
 pub(crate) mod overload;
 pub(crate) mod search;
+pub(crate) mod siege;
 pub(crate) mod start;

@@ -140,6 +140,12 @@ impl Serving {
         Ok(Memory { now: line("VmRSS:")?, peak: line("VmHWM:")? })
     }
 
+    /// How many files and connections it has open.
+    pub(crate) fn open_files(&self) -> anyhow::Result<usize> {
+        let id = self.child.id().context("the server has ended")?;
+        Ok(fs::read_dir(format!("/proc/{id}/fd")).context("only Linux tells the open files")?.count())
+    }
+
     /// SIGKILL: no farewell, as when the power fails but for the disk's own cache.
     pub(crate) async fn kill9(&mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)

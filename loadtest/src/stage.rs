@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::buyer::Placed;
 use crate::client::{Answer, Pool, Site, get, post, put, with_json};
+use crate::cores::Halves;
 use crate::measure::machine;
 use crate::private::Redis;
 use crate::report::Report;
@@ -127,6 +128,19 @@ impl Stage {
             Some(url) => Self::of_others(aim, url, needs).await,
             None => Self::of_its_own(aim, needs).await,
         }
+    }
+
+    /// The same, but with the servers of the run on one half of the cores, and the load, from then on, on the other.
+    pub(crate) async fn set_apart(aim: &Aim, needs: Needs, report: &mut Report) -> anyhow::Result<Self> {
+        if aim.url.is_some() {
+            return Self::set(aim, needs, report).await;
+        }
+        let halves = Halves::find()?;
+        report.set_in(format!("{}, Souk and the load on cores of their own", aim.describe()));
+        halves.go_to_servers().await?;
+        let stage = Self::of_its_own(aim, needs).await?;
+        halves.go_to_load().await?;
+        Ok(stage)
     }
 
     async fn of_its_own(aim: &Aim, needs: Needs) -> anyhow::Result<Self> {

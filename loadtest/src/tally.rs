@@ -211,6 +211,17 @@ impl Tally {
         self.counts().kinds.iter().map(|kind| kind.refused.len()).sum()
     }
 
+    /// How many ended, in whatever way.
+    pub(crate) fn ended(&self) -> u64 {
+        self.counts().kinds.iter().map(|kind| kind.good.len() + kind.refused.len() + kind.bad).sum()
+    }
+
+    /// Which part of all was good.
+    pub(crate) fn served(&self) -> f64 {
+        let good: u64 = self.counts().kinds.iter().map(|kind| kind.good.len()).sum();
+        good as f64 / self.ended() as f64
+    }
+
     /// What this part of a kind's good answers stayed within, in milliseconds; none without any.
     pub(crate) fn latency(&self, name: &str, quantile: f64) -> Option<f64> {
         let counts = self.counts();

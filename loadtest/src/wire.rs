@@ -41,6 +41,20 @@ impl Wire {
         token: &HeaderValue,
         after: Option<i64>,
     ) -> anyhow::Result<Self> {
+        let stream =
+            timeout(DEADLINE, TcpStream::connect(site.address)).await.context("not let in in time")??;
+        Self::over(stream, site, user, token, after).await
+    }
+
+    /// The same over this connection.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        site: &Site,
+        user: UserId,
+        token: &HeaderValue,
+        after: Option<i64>,
+    ) -> anyhow::Result<Self> {
+        stream.set_nodelay(true)?;
         let query = after.map_or_else(String::new, |after| format!("?last_event_id={after}"));
         let url = format!("ws://{}/ws/notifications/{}/{query}", site.host, user.0);
         let mut request = url.into_client_request()?;
@@ -48,8 +62,6 @@ impl Wire {
         // Ten thousand of the usual buffers are more than a gigabyte.
         let small = WebSocketConfig::default().read_buffer_size(4_096).write_buffer_size(0);
         let opening = async {
-            let stream = TcpStream::connect(site.address).await?;
-            stream.set_nodelay(true)?;
             let (stream, _) = client_async_with_config(request, stream, Some(small)).await?;
             let mut wire = Self(stream);
             match wire.next().await?.context("closed instead of a greeting")? {
@@ -79,6 +91,13 @@ impl Wire {
             Some(Event::Pong) => Ok(()),
             other => bail!("instead of a pong: {other:?}"),
         }
+    }
+
+    /// Asks and asks without reading, until nothing more is taken for so long.
+    pub(crate) async fn stuff(&mut self, stuck: Duration) {
+        // What is no good is answered at more length than a ping.
+        let nonsense = "x".repeat(4_000);
+        while let Ok(Ok(())) = timeout(stuck, self.0.send(Message::text(nonsense.as_str()))).await {}
     }
 
     /// Leaves politely.

@@ -1,5 +1,5 @@
 //! A siege: thousands who dawdle, guess, send bombs and do not read, all at once. Whoever came to shop is served, the server
-//! stays small, and afterwards nothing of them is left.
+//! stays small, and afterwards nothing of them is left. `loadtest` has the same with more guessers, for an optimised build.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn as_many_of(connections: usize) -> usize {
     connections.min(usize::try_from(allowed).unwrap_or(usize::MAX) / 4)
 }
 
-/// Connects, not all at the same moment: the system's own queue is short.
+/// Connects, not all at the same moment.
 async fn connect(shop: &str, door: &Semaphore) -> TcpStream {
     let _turn = door.acquire().await.expect("a door that is never closed");
     timeout(DEADLINE, TcpStream::connect(shop)).await.expect("an open door").expect("an open door")

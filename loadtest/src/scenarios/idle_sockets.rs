@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::client::enough_descriptors;
 use crate::report::Report;
 use crate::souk::{Memory, megabytes};
 use crate::stage::{Aim, Goods, Needs, Stage};
@@ -40,7 +41,7 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     options.aim.must_be_own("reads the memory of the server's process")?;
     ensure!((0.0..3_600.0).contains(&options.hold), "--hold must be a number of seconds");
     let sockets = usize::try_from(options.sockets)?;
-    enough_descriptors(sockets)?;
+    enough_descriptors(sockets, "less with --sockets")?;
     let needs = Needs { shoppers: sockets + FIRST, goods: Goods::Plenty(1), basket: None, admin: false };
     let stage = Stage::set(&options.aim, needs, report).await?;
     let warm = open(&stage, 0..FIRST).await?;
@@ -68,21 +69,6 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     report.say(&format!("two seconds after all were closed it has {}", megabytes(memory()?.now)));
     report.limit("an idle socket", each, " KB", Limit::AtMost(MOST));
     stage.close(&[], report).await
-}
-
-/// This process and the server's each need one for every socket.
-fn enough_descriptors(sockets: usize) -> anyhow::Result<()> {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let most = open_files.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    let needed = sockets + 500;
-    ensure!(
-        most.is_none_or(|most| most >= needed),
-        "{sockets} sockets need {needed} file descriptors, and {} are allowed: `ulimit -n {needed}` before, or ask \
-         for less with --sockets",
-        most.unwrap_or_default()
-    );
-    Ok(())
 }
 
 async fn open(stage: &Stage, range: std::ops::Range<usize>) -> anyhow::Result<Vec<Wire>> {

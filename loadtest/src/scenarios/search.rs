@@ -90,13 +90,7 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     let rate = options.rate.unwrap_or(carried / 2.0).max(1.0);
     let tally = Arc::new(Tally::new());
     let progress = Progress::of("search by the clock", options.seconds, &tally);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "positive, and some thousands"
-    )]
-    let count = (rate * options.seconds).ceil() as usize;
-    at_their_times(Plan::new(rate, Spacing::Poisson, count, 1), |arrival| {
+    at_their_times(Plan::lasting(rate, Spacing::Poisson, options.seconds), |arrival| {
         let (pool, tally, questions) = (pool.clone(), tally.clone(), questions.clone());
         let number = options.searches + arrival.number;
         async move { ask(&pool, &tally, &questions.path(number), arrival.planned).await }
