@@ -11,7 +11,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
@@ -22,7 +24,7 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::harness::{Shop, Wire, eventually};
+use crate::harness::{DEADLINE, Shop, Wire, eventually};
 
 /// A certificate of its own for this machine, with its key.
 struct Certificate {
@@ -167,6 +169,21 @@ async fn a_renewed_certificate_counts_for_the_connections_to_come() {
         .await;
     assert!(new.connect(&shop).await.get("/api/").await.starts_with("HTTP/1.1 200 "));
     assert!(!shop.log().contains("half a file"));
+}
+
+#[tokio::test]
+async fn whoever_does_not_get_on_with_the_handshake_is_let_go() {
+    let certificate = Certificate::new();
+    let shop = certificate.shop().await;
+    let mut silent = TcpStream::connect(shop.address()).await.expect("an open door");
+    let mut halting = TcpStream::connect(shop.address()).await.expect("an open door");
+    // A record of 512 bytes, of which none comes.
+    halting.write_all(&[22, 3, 1, 2, 0]).await.expect("an open door");
+    for stream in [&mut silent, &mut halting] {
+        let heard = timeout(DEADLINE, stream.read(&mut [0; 64])).await.expect("the server has patience");
+        assert!(matches!(heard, Ok(0) | Err(_)), "{heard:?}");
+    }
+    assert!(certificate.connect(&shop).await.get("/healthz").await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]
