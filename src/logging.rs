@@ -7,17 +7,19 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use souk::config::Config;
 use souk_store::TRACES;
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -63,10 +65,56 @@ pub(crate) fn start(config: &Config, exports: bool) -> anyhow::Result<Log> {
         .with_tracer(spans.tracer("souk"))
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_filter(souk);
+        .with_filter(Always(souk));
     let log: Box<dyn Layer<Registry> + Send + Sync> = lines(config);
-    tracing_subscriber::registry().with(log.with_filter(filter)).with(exported).init();
+    tracing_subscriber::registry().with(log.with_filter(Always(filter))).with(exported).init();
     Ok(Log { spans: Some(spans) })
+}
+
+/// A filter that is asked about every span and line, whatever it said of others from the same place.
+///
+/// The two filters note what they think in memory of the thread, and what is logged reads it there. Where a library asks
+/// whether something would be logged, and then logs nothing, as sqlx does for each statement, the note is left behind:
+/// what comes next from a place that both filters always let pass, for which nobody asks again, would be lost.
+struct Always<F>(F);
+
+impl<S, F: Filter<S>> Filter<S> for Always<F> {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        self.0.enabled(metadata, context)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        let interest = self.0.callsite_enabled(metadata);
+        if interest.is_always() { Interest::sometimes() } else { interest }
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, context: &Context<'_, S>) -> bool {
+        self.0.event_enabled(event, context)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.0.max_level_hint()
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(id, values, context);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        self.0.on_enter(id, context);
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        self.0.on_exit(id, context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        self.0.on_close(id, context);
+    }
 }
 
 /// What writes the lines.

@@ -115,9 +115,7 @@ fn way_up(span: &Span, spans: &BTreeMap<Vec<u8>, &Span>) -> Vec<String> {
 async fn a_collector_sees_a_request_from_its_door_to_the_database() {
     let collector = Collector::start().await;
     let endpoint = format!("http://{}", collector.address);
-    // On the embedded database in every run: on Postgres a span may still be open when the server ends.
-    let mut shop = Shop::embedded(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
-    shop.open().await;
+    let mut shop = Shop::start_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
     let lamp = shop.product("Lamp").stock(10).create().await;
     let ada = shop.register("ada").await;
     ada.fill_cart(&lamp, 2).await;
