@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::ApiError;
+use crate::workers::cores;
 
 /// How many probes are answered at one time.
 const PROBES: usize = 16;
@@ -46,8 +47,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn for_this_machine() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let a_second = REFUSALS.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX));
+        let a_second = REFUSALS.saturating_mul(u32::try_from(cores()).unwrap_or(u32::MAX));
         Self { next: Mutex::new(Instant::now()), gap: Duration::from_secs(1) / a_second }
     }
 

@@ -4,6 +4,7 @@
 //! A thread keeps some memory between jobs, which it gives back when there is nothing to do for a while. Whoever does not
 //! wait any more is skipped; a job that panics has no answer, and the thread goes on.
 
+use std::num::NonZero;
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,9 +30,13 @@ pub(crate) struct Size {
 impl Size {
     /// Two threads on a machine with four cores or more, otherwise one.
     pub(crate) fn for_this_machine(queue: usize) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { threads: (cores / 2).clamp(1, 2), queue }
+        Self { threads: (cores() / 2).clamp(1, 2), queue }
     }
+}
+
+/// How many cores this machine has for us; one if it does not tell.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 type Job<Memory> = Box<dyn FnOnce(&mut Memory) + Send>;
