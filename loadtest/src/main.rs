@@ -10,6 +10,7 @@ mod buyer;
 mod by_hand;
 mod client;
 mod cores;
+mod dawdlers;
 mod measure;
 mod picture;
 mod private;

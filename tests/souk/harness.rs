@@ -32,7 +32,7 @@ pub(crate) use shop::{Product, Shop};
 pub(crate) use shopper::{Call, Shopper};
 pub(crate) use socket::{Knock, Socket};
 pub(crate) use token::{Forgery, claims_of};
-pub(crate) use wire::{LOGIN, Wire};
+pub(crate) use wire::Wire;
 
 /// How long anything may take that a test waits for: far more than a slow machine needs, so that running into
 /// it is a failure and never bad luck.

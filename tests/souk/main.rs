@@ -16,6 +16,8 @@ mod cli;
 mod conventions;
 mod crashes;
 mod database_faults;
+#[path = "../../loadtest/src/dawdlers.rs"]
+mod dawdlers;
 mod documents;
 mod faults;
 mod filters;

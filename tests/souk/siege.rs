@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::harness::{DEADLINE, Form, LOGIN, PASSWORD, Shop, Shopper, Wire, eventually, within};
+use crate::dawdlers::{LOGIN, be_silent, dawdle};
+use crate::harness::{DEADLINE, Form, PASSWORD, Shop, Shopper, Wire, eventually, within};
 use crate::media::send;
 use crate::media_attacks::bomb;
 use crate::metrics::Reading;
@@ -46,35 +46,6 @@ async fn connect(shop: &str, door: &Semaphore) -> TcpStream {
 /// An attacker's stay, which the server has to end.
 async fn let_go(attack: impl Future<Output = ()>) {
     timeout(PATIENCE, attack).await.expect("an attacker is still there");
-}
-
-/// Says nothing until it is let go.
-async fn be_silent(mut stream: impl AsyncRead + Unpin) {
-    let mut answer = [0; 256];
-    while matches!(stream.read(&mut answer).await, Ok(1..)) {}
-}
-
-/// Sends a byte a second until it is let go: of the head, or of the body.
-async fn dawdle(mut stream: TcpStream, in_the_body: bool) {
-    let (reading, mut writing) = stream.split();
-    let writing = async {
-        let head = format!("{LOGIN}content-length: 1000\r\n\r\n");
-        if in_the_body && writing.write_all(head.as_bytes()).await.is_err() {
-            return;
-        }
-        let bytes = if in_the_body { "{    " } else { LOGIN };
-        let mut seconds = interval(Duration::from_secs(1));
-        for byte in bytes.bytes().cycle() {
-            seconds.tick().await;
-            if writing.write_all(&[byte]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = writing => {}
-        () = be_silent(reading) => {}
-    }
 }
 
 /// A wrong login a second, each with a password of a megabyte, over one connection, until the siege is over.

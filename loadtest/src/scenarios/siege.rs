@@ -11,15 +11,14 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::arrivals::{Plan, Spacing, at_their_times};
 use crate::client::{Request, Site, enough_descriptors, get, post, put, with_json};
+use crate::dawdlers::{be_silent, dawdle};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::souk::megabytes;
@@ -70,8 +69,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The server takes nothing more from a socket that could not be written to for so long.
 const STUCK: Duration = Duration::from_secs(3);
 
-/// The head of a login, as far as it goes without a length.
-const LOGIN: &str = "POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
 /// How long a password of a guess is, in bytes.
 const LONG: usize = 1_000_000;
 /// The edge of a bomb, in pixels; decoded it takes 50 MB at least, and 400 MB with a byte a pixel.
@@ -102,16 +99,10 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     report.run("bombs", &bombs);
 
     let longest = attackers.join_all().await.into_iter().max().unwrap_or_default();
-    let waited = Instant::now();
-    while waited.elapsed() < GONE_WITHIN && sockets_open(&stage).await? > 0 {
-        sleep(LOOK_EVERY).await;
-    }
-    let deaf_left = sockets_open(&stage).await?;
+    let are_deaf_gone = in_time(async || Ok(sockets_open(&stage).await? == 0)).await?;
     drop(deaf);
-    let (serving, waited) = (&stage.own()?.serving, Instant::now());
-    while waited.elapsed() < GONE_WITHIN && serving.open_files()? > files + MORE_FILES {
-        sleep(LOOK_EVERY).await;
-    }
+    let serving = &stage.own()?.serving;
+    let are_files_closed = in_time(async || Ok(serving.open_files()? <= files + MORE_FILES)).await?;
     let (files_left, memory) = (serving.open_files()?, serving.memory()?);
 
     report.say(&format!(
@@ -132,8 +123,8 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
         " s",
         Limit::AtMost(GONE_WITHIN.as_secs_f64()),
     );
-    report.claim("those who do not read are let go", deaf_left == 0);
-    report.claim("as many files are open as before", files_left <= files + MORE_FILES);
+    report.claim("those who do not read are let go", are_deaf_gone);
+    report.claim("as many files are open as before", are_files_closed);
     stage.close(&[], report).await
 }
 
@@ -145,39 +136,17 @@ fn besiege(options: &Options, site: &Site) -> JoinSet<Duration> {
         attackers.spawn(async move {
             let turn = door.acquire().await;
             let (came, connecting) = (Instant::now(), timeout(GONE_WITHIN, TcpStream::connect(address)));
-            let Ok(Ok(mut stream)) = connecting.await else { return Duration::ZERO };
+            let Ok(Ok(stream)) = connecting.await else { return Duration::ZERO };
             drop(turn);
-            let (mut reading, mut writing) = stream.split();
-            tokio::select! {
-                () = be_silent(&mut reading) => {}
-                () = dawdle(&mut writing, number.is_multiple_of(2)), if dawdles => {}
+            if dawdles {
+                dawdle(stream, number.is_multiple_of(2)).await;
+            } else {
+                be_silent(stream).await;
             }
             came.elapsed()
         });
     }
     attackers
-}
-
-/// Says nothing until it is let go.
-async fn be_silent(reading: &mut ReadHalf<'_>) {
-    let mut answer = [0; 256];
-    while matches!(reading.read(&mut answer).await, Ok(1..)) {}
-}
-
-/// Sends a byte a second until it is let go: of the head of a request, or of its body.
-async fn dawdle(writing: &mut WriteHalf<'_>, in_the_body: bool) {
-    let head = format!("{LOGIN}content-length: 1000\r\n\r\n");
-    if in_the_body && writing.write_all(head.as_bytes()).await.is_err() {
-        return;
-    }
-    let bytes = if in_the_body { "{    " } else { LOGIN };
-    let mut seconds = interval(Duration::from_secs(1));
-    for byte in bytes.bytes().cycle() {
-        seconds.tick().await;
-        if writing.write_all(&[byte]).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Sockets whose clients ask until nothing more is taken from them, and read none of the answers.
@@ -276,6 +245,18 @@ fn bomb() -> anyhow::Result<Vec<u8>> {
     pixels.finish()?;
     writer.finish()?;
     Ok(bytes)
+}
+
+/// Whether this comes true before an attacker would have stayed for too long.
+async fn in_time(is_so: impl AsyncFn() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    while !is_so().await? {
+        if began.elapsed() >= GONE_WITHIN {
+            return Ok(false);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(true)
 }
 
 /// How many notification sockets the server has.

@@ -5,10 +5,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{DEADLINE, Shop};
-
-/// The head of a login, but for the length of its body.
-pub(crate) const LOGIN: &str =
-    "POST /auth/api/token/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+use crate::dawdlers::LOGIN;
 
 pub(crate) struct Wire<S = TcpStream> {
     pub(crate) stream: S,
