@@ -3,11 +3,12 @@
 //!
 //! Accounts that do not exist are counted like those that do. A success forgets the failures. Where the counts are is
 //! known to this file alone: in Redis, for all nodes, under digests that only who has the secret key can make; and in
-//! this node's memory, in a bounded table, which counts when there is no Redis or it does not answer.
+//! this node's memory, in a bounded table, which counts when there is no Redis or it does not answer. What Redis did not
+//! hear of then it is told before it is asked again, so a moment without it gives nobody another guess.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -21,6 +22,8 @@ use crate::extract::network_of;
 
 /// Failures before the brake.
 const MOST_FAILURES: usize = 10;
+/// How many failures of one account and address are kept.
+const MOST_KEPT: usize = 2 * MOST_FAILURES;
 /// For how long a failure counts.
 const WINDOW: Duration = Duration::from_mins(15);
 /// The most accounts and addresses that are counted. Beyond it the one that failed longest ago is forgotten; to get
@@ -31,9 +34,21 @@ const MOST_ENTRIES: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct LoginThrottle {
     redis: Option<Redis>,
-    failures: Mutex<HashMap<Tries, Vec<Instant>>>,
+    failures: Mutex<HashMap<Tries, Vec<Failure>>>,
     /// What a digest begins with, so that names cannot be guessed from it.
     key: Sha256,
+}
+
+/// A failed try that this node saw.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    at: Instant,
+    /// The same in milliseconds since 1970, for Redis.
+    time: i64,
+    /// Random: what tells it from all others in Redis.
+    number: u64,
+    /// Redis answered that it has it.
+    is_noted: bool,
 }
 
 /// Tries at an account from an address, as a keyed digest: names of any length take the same room, and are not kept.
@@ -77,6 +92,7 @@ impl LoginThrottle {
     /// The seconds until a try is heard again, if there were too many failures.
     pub(crate) async fn check(&self, tries: Tries) -> Result<(), u64> {
         if let Some(redis) = &self.redis
+            && let Some(()) = self.note(redis, tries).await
             && let Some(tenth_last) = redis.failure(&tries.text(), MOST_FAILURES as i64 - 1).await
         {
             // What this node counted may have been forgotten since, by a success on another.
@@ -90,12 +106,12 @@ impl LoginThrottle {
 
     fn check_here(&self, tries: Tries) -> Result<(), u64> {
         let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(times) = failures.get_mut(&tries) else { return Ok(()) };
-        times.retain(|time| now - *time < WINDOW);
-        match times.len().checked_sub(MOST_FAILURES) {
+        let mut failures = self.failures();
+        let Some(seen) = failures.get_mut(&tries) else { return Ok(()) };
+        seen.retain(|failure| now - failure.at < WINDOW);
+        match seen.len().checked_sub(MOST_FAILURES) {
             // Then the oldest of the last ten has run out.
-            Some(older) => wait_for(now - times[older]),
+            Some(older) => wait_for(now - seen[older].at),
             None => Ok(()),
         }
     }
@@ -104,37 +120,61 @@ impl LoginThrottle {
     pub(crate) async fn failed(&self, tries: Tries) {
         self.failed_here(tries);
         if let Some(redis) = &self.redis {
-            let keep = 2 * MOST_FAILURES as i64;
-            let _noted =
-                redis.note_failure(&tries.text(), Timestamp::now().unix_millis(), keep, WINDOW).await;
+            let _later = self.note(redis, tries).await;
         }
     }
 
     fn failed_here(&self, tries: Tries) {
         let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures();
         if failures.len() >= MOST_ENTRIES && !failures.contains_key(&tries) {
-            failures.retain(|_, times| times.last().is_some_and(|last| now - *last < WINDOW));
+            failures.retain(|_, seen| seen.last().is_some_and(|last| now - last.at < WINDOW));
             if failures.len() >= MOST_ENTRIES {
-                let oldest = failures.iter().min_by_key(|(_, times)| times.last().copied());
+                let oldest = failures.iter().min_by_key(|(_, seen)| seen.last().map(|last| last.at));
                 if let Some(oldest) = oldest.map(|(oldest, _)| *oldest) {
                     failures.remove(&oldest);
                 }
             }
         }
-        let times = failures.entry(tries).or_default();
-        if times.len() >= 2 * MOST_FAILURES {
-            times.remove(0);
+        let seen = failures.entry(tries).or_default();
+        if seen.len() >= MOST_KEPT {
+            seen.remove(0);
         }
-        times.push(now);
+        let time = Timestamp::now().unix_millis();
+        seen.push(Failure { at: now, time, number: rand::random(), is_noted: false });
+    }
+
+    /// Tells Redis of the failures that it has not answered for yet. None if it does not answer now.
+    async fn note(&self, redis: &Redis, tries: Tries) -> Option<()> {
+        let now = Instant::now();
+        let untold: Vec<_> = {
+            let failures = self.failures();
+            let seen = failures.get(&tries).map_or(&[][..], Vec::as_slice);
+            let untold = seen.iter().filter(|failure| !failure.is_noted && now - failure.at < WINDOW);
+            untold.map(|failure| (failure.time, failure.number)).collect()
+        };
+        if untold.is_empty() {
+            return Some(());
+        }
+        redis.note_failures(&tries.text(), &untold, MOST_KEPT as i64, WINDOW).await?;
+        if let Some(seen) = self.failures().get_mut(&tries) {
+            for failure in seen {
+                failure.is_noted |= untold.contains(&(failure.time, failure.number));
+            }
+        }
+        Some(())
     }
 
     /// A try succeeded.
     pub(crate) async fn succeeded(&self, tries: Tries) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&tries);
+        self.failures().remove(&tries);
         if let Some(redis) = &self.redis {
             let _forgotten = redis.forget_failures(&tries.text()).await;
         }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<Tries, Vec<Failure>>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,6 +250,6 @@ mod tests {
         for _ in 0..100 {
             throttle.failed(Tries([7; 16])).await;
         }
-        assert_eq!(throttle.failures.lock().unwrap()[&Tries([7; 16])].len(), 2 * MOST_FAILURES);
+        assert_eq!(throttle.failures.lock().unwrap()[&Tries([7; 16])].len(), MOST_KEPT);
     }
 }

@@ -25,7 +25,7 @@
 //! seconds, forget everything, and begin a new epoch. And what a node writes that alone has lost its Redis is noticed by
 //! the others within two seconds.
 //!
-//! Readers wait 100 ms at most, the door 400 ms, and then nobody asks again until a heartbeat has come through quickly.
+//! Readers wait 100 ms at most, the door 800 ms, and then nobody asks again until a heartbeat has come through quickly.
 //!
 //! Nothing of a person stands in Redis: users are not kept there, searches are not, and the door's keys are digests.
 
@@ -368,7 +368,8 @@ impl Redis {
                 config.disable_cluster_health_check = true;
             })
             .with_performance_config(|config| {
-                config.default_command_timeout = POST_DEADLINE;
+                // Whoever asks has a deadline of their own, of which this is the longest.
+                config.default_command_timeout = DOOR_DEADLINE;
                 config.broadcast_channel_capacity = MOST_UNHEARD;
             })
             .build()?;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::harness::{
-    DEADLINE, Product, Redis, Shop, Shopper, eventually, nodes, nodes_on, redis_of_the_run, within,
+    DEADLINE, PASSWORD, Product, Redis, Shop, Shopper, eventually, nodes, nodes_on, redis_of_the_run, within,
 };
 
 /// How long a change may take to be seen on another node, as promised, with as much again for a slow machine.
@@ -294,6 +294,39 @@ async fn tickets_and_sockets_live_through_an_outage() {
     let second = ada.buy(&lamp, 1).await.id();
     assert_eq!(socket.next_of("order_created").await["order_id"], second);
     socket.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_moment_without_redis_gives_nobody_another_guess() {
+    if redis_of_the_run().is_none() {
+        return;
+    }
+    let redis = Redis::start().await;
+    let nodes: [Shop; 2] = nodes_on(&redis.url()).await;
+    let ada = nodes[0].register("ada").await;
+    let log_in = async |node: &Shop, password: &str| {
+        node.anyone()
+            .post("/auth/api/token/", json!({ "email": ada.email, "password": password }))
+            .await
+            .status
+    };
+    let guess = async |times: usize| {
+        for _ in 0..times {
+            assert_eq!(log_in(&nodes[0], "Wrong-Kite-42").await, 401);
+        }
+    };
+    guess(4).await;
+    redis.freeze().await;
+    uses_redis(&nodes[0], false).await;
+    guess(5).await;
+    redis.thaw().await;
+    for node in &nodes {
+        uses_redis(node, true).await;
+    }
+    guess(1).await;
+    for node in &nodes {
+        assert_eq!(log_in(node, PASSWORD).await, 429);
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use fred::prelude::{Expiration, KeysInterface, ListInterface, Value};
+use fred::prelude::{Expiration, KeysInterface, ListInterface, SortedSetsInterface, Value};
+use fred::types::sorted_sets::MultipleZaddValues;
 
 use super::Redis;
 use crate::model::UserId;
@@ -53,14 +54,23 @@ impl Redis {
         }))
     }
 
-    /// Notes a failed try under this digest at this time in milliseconds; the last `keep` are kept, for `life`.
-    pub async fn note_failure(&self, digest: &str, now: i64, keep: i64, life: Duration) -> Option<()> {
+    /// Notes failed tries under this digest: for each when it was, in milliseconds, and a number of its own, so that one
+    /// that is noted twice counts once. The last `keep` are kept, for `life`.
+    pub async fn note_failures(
+        &self,
+        digest: &str,
+        failures: &[(i64, u64)],
+        keep: i64,
+        life: Duration,
+    ) -> Option<()> {
         let connection = self.usable_by(|connection| &connection.door)?;
         let tries = self.tries(digest);
+        let noted: MultipleZaddValues =
+            failures.iter().map(|(time, number)| (*time as f64, format!("{time} {number:x}"))).collect();
         let pipeline = connection.commands.pipeline();
         let work = async {
-            let () = pipeline.rpush(&tries, now).await?;
-            let () = pipeline.ltrim(&tries, -keep, -1).await?;
+            let () = pipeline.zadd(&tries, None, None, false, false, noted).await?;
+            let () = pipeline.zremrangebyrank(&tries, 0, -1 - keep).await?;
             let () = pipeline.expire(&tries, i64::try_from(life.as_secs()).unwrap_or(i64::MAX), None).await?;
             pipeline.all::<()>().await
         };
@@ -70,7 +80,10 @@ impl Redis {
     /// When the last failure but `newer` was, if there were that many.
     pub async fn failure(&self, digest: &str, newer: i64) -> Option<Option<i64>> {
         let connection = self.usable_by(|connection| &connection.door)?;
-        connection.door.ask(connection.commands.lindex(self.tries(digest), -1 - newer)).await
+        let question =
+            connection.commands.zrevrange::<Vec<String>, _>(self.tries(digest), newer, newer, false);
+        let noted = connection.door.ask(question).await?;
+        Some(noted.first().and_then(|noted| noted.split(' ').next()?.parse().ok()))
     }
 
     /// Forgets the failures under this digest.
@@ -84,6 +97,6 @@ impl Redis {
     }
 
     fn tries(&self, digest: &str) -> String {
-        self.key(&format!("tries:{digest}"))
+        self.key(&format!("failed-tries:{digest}"))
     }
 }

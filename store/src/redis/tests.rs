@@ -287,9 +287,12 @@ async fn failures_are_counted_for_all_nodes() {
     let Some(pair) = Pair::start().await else { return };
     let (a, b) = (&pair.a.redis, &pair.b.redis);
     assert_eq!(a.failure("anna", 0).await.unwrap(), None);
-    for time in [11, 12, 13] {
-        a.note_failure("anna", time, 2, Duration::from_mins(1)).await.unwrap();
-    }
+    let note = async |failures: &[(i64, u64)]| {
+        a.note_failures("anna", failures, 2, Duration::from_mins(1)).await.unwrap();
+    };
+    note(&[(11, 7)]).await;
+    note(&[(13, 7), (12, 9)]).await;
+    note(&[(12, 9)]).await;
     assert_eq!(
         (b.failure("anna", 0).await.unwrap(), b.failure("anna", 1).await.unwrap()),
         (Some(13), Some(12))
