@@ -23,7 +23,6 @@ use souk_store::model::{Event, EventId, EventKind, Money, OrderId, OrderStatus, 
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tracing::Instrument;
 
 pub(crate) use self::operations::{operations, schemas};
 use self::socket::Visit;
@@ -262,7 +261,7 @@ impl Upgrade {
     }
 
     /// Answers 101 and leaves the connection to `visit`.
-    fn agree(self, req: &mut Request, res: &mut Response, visit: Visit) -> Result<(), ApiError> {
+    fn agree(self, req: &mut Request, res: &mut Response, mut visit: Visit) -> Result<(), ApiError> {
         let accept_key = HeaderValue::from_str(&self.accept_key).map_err(|_| ApiError::internal())?;
         let upgrading = req.extensions_mut().remove::<OnUpgrade>().ok_or_else(ApiError::internal)?;
         if let Some(connection) = req.extensions().get::<salvo::ConnCtrl>() {
@@ -281,16 +280,17 @@ impl Upgrade {
             match tokio::time::timeout(UPGRADE_DEADLINE, upgrading).await {
                 Ok(Ok(connection)) => {
                     let connection = TokioIo::new(connection);
-                    let stream =
+                    let mut stream =
                         WebSocketStream::from_raw_socket(connection, Role::Server, Some(config())).await;
-                    visit.serve(stream).await;
+                    visit.serve(&mut stream).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a client left before its socket was open"),
                 Err(_) => tracing::debug!("a socket was not open in time"),
             }
         };
+        // Outside of the request's span, which would be kept for as long as the socket, and end with it.
         #[expect(clippy::disallowed_methods, reason = "the sessions' drain waits for what the visit holds")]
-        tokio::spawn(serving.instrument(tracing::Span::current()));
+        tokio::spawn(serving);
         Ok(())
     }
 }
@@ -299,7 +299,7 @@ impl Upgrade {
 /// message the buffer grows.
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(1024)
+        .read_buffer_size(256)
         .write_buffer_size(0)
         .max_write_buffer_size(64 * 1024)
         .max_message_size(Some(MAX_MESSAGE))

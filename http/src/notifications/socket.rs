@@ -101,17 +101,18 @@ impl Visit {
         Self { guest: Guest { api, access, user }, attached }
     }
 
-    /// Serves the socket to its end; the place in the session is left when the connection is closed.
-    pub(super) async fn serve<S>(mut self, mut stream: WebSocketStream<S>)
+    /// Serves the socket to its end. The caller closes the connection first, and then leaves the place in the session.
+    /// Neither is moved in here, since a future keeps room for both what is moved and where it is moved to.
+    pub(super) async fn serve<S>(&mut self, stream: &mut WebSocketStream<S>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Err(close) = self.stay(&mut stream).await;
+        let Err(close) = self.stay(stream).await;
         if let Close::With(code, reason) = &close {
             tracing::debug!(user.id = %self.guest.user, socket.code = code, socket.reason = reason, "a socket is closed");
         }
         // Whoever does not go along is left behind.
-        drop(timeout(CLOSE_WITHIN, leave(&mut stream, close)).await);
+        drop(timeout(CLOSE_WITHIN, leave(stream, close)).await);
     }
 
     async fn stay<S>(&mut self, stream: &mut WebSocketStream<S>) -> Result<Infallible, Close>
@@ -189,7 +190,7 @@ impl Guest {
                 match Box::pin(events::mark_read(&self.api.db, self.user, EventId(up_to))).await {
                     Ok(()) => return Ok(()),
                     Err(error) => {
-                        tracing::warn!(error = chain(&error), "a read mark could not be stored");
+                        tracing::warn!(user.id = %self.user, error = chain(&error), "a read mark could not be stored");
                         "Not available at the moment. Try again later."
                     }
                 }

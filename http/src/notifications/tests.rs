@@ -91,10 +91,10 @@ impl House {
         self.api.cache.user(&self.api.db, viewer).await.unwrap();
         let access =
             Access { user: viewer, expires_at: Timestamp::now().unix_seconds() + life, generation: 0 };
-        let visit = Visit::new(self.api.clone(), access, user, attached);
+        let mut visit = Visit::new(self.api.clone(), access, user, attached);
         let (near, far) = duplex(1024);
-        let server = WebSocketStream::from_raw_socket(near, Role::Server, Some(super::config())).await;
-        let serving = spawn(visit.serve(server));
+        let mut server = WebSocketStream::from_raw_socket(near, Role::Server, Some(super::config())).await;
+        let serving = spawn(async move { visit.serve(&mut server).await });
         let stream = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
         let mut client = Client { stream, serving: Some(serving), headers: HeaderMap::new() };
         assert_eq!(client.next().await["type"], "connection_ready");
