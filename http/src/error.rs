@@ -18,7 +18,7 @@ use crate::admin;
 use crate::workers::Busy;
 
 /// Seconds after which a client may try again when the service is over capacity or its database is away.
-const RETRY_AFTER: u64 = 1;
+pub(crate) const RETRY_AFTER: u64 = 1;
 
 /// An answer other than the one asked for.
 #[derive(Debug)]

@@ -5,10 +5,10 @@
 //! comes slowly, it stands outside and takes no place from others; its connection and the deadline of bodies bound it
 //! then. Probes have a few places of their own, so that whoever watches the shop still sees it when it is full.
 //!
-//! To refuse somebody is work, too, and with ten times too many it would be half of the work. So refusals are [paced](Pace):
-//! told at once while they are few, and in turn when telling all of them would take a tenth of the processors from those
-//! who are served. Nobody waits longer than [`LATEST`] for that; so with more than a thousand clients for each core that
-//! come back at once whenever they are refused, refusals take more again.
+//! To refuse somebody is work, too, and with ten times too many it would be half of the work. Whoever is refused is told so
+//! at once, and when to come again. Whoever comes back sooner over the same connection, and is refused again, hears of it
+//! [in turn](Pace), and no later than the time that he was told: then he may be there again. So what all refusals cost is
+//! bounded by the number of connections, however quickly each of them asks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, RETRY_AFTER};
 use crate::workers::cores;
 
 /// How many probes are answered at one time.
@@ -31,16 +31,33 @@ const FREE_ROOM: usize = 16 * 1024;
 /// How long a request whose body has come waits for its place. Nobody is let in from the street meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many refusals a second are told for each core; one takes from 20 to 45 microseconds.
+/// How many refusals a second are told for each core before those wait who come too soon. One takes some 25 microseconds.
 const REFUSALS: u32 = 2_000;
-/// How much sooner than its turn a refusal may be told: it is not worth a timer.
-const AT_ONCE: Duration = Duration::from_millis(2);
-/// How long a refusal waits for its turn at most.
-const LATEST: Duration = Duration::from_millis(500);
+/// Those who wait are told together, once in this time: to wake up for each of them costs as much again.
+const BEAT: Duration = Duration::from_millis(20);
+/// After how long whoever was refused may come again.
+const STAY_AWAY: Duration = Duration::from_secs(RETRY_AFTER);
+
+/// When a connection was last refused.
+#[derive(Debug, Default)]
+pub(crate) struct LastRefusal(Mutex<Option<Instant>>);
+
+impl LastRefusal {
+    /// How much too soon it is back.
+    fn too_soon_by(&self) -> Duration {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(Duration::ZERO, |last| STAY_AWAY.saturating_sub(last.elapsed()))
+    }
+
+    fn is_now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
 
 /// The turns of those who are refused.
 #[derive(Debug)]
 pub(crate) struct Pace {
+    began: Instant,
     next: Mutex<Instant>,
     gap: Duration,
 }
@@ -48,24 +65,33 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn for_this_machine() -> Self {
         let a_second = REFUSALS.saturating_mul(u32::try_from(cores()).unwrap_or(u32::MAX));
-        Self { next: Mutex::new(Instant::now()), gap: Duration::from_secs(1) / a_second }
+        Self::with_gap(Duration::from_secs(1) / a_second)
     }
 
-    /// Waits for the turn of one more.
-    pub(crate) async fn turn(&self) {
-        let wait = self.take();
-        if wait > AT_ONCE {
-            sleep(wait).await;
+    fn with_gap(gap: Duration) -> Self {
+        let began = Instant::now();
+        Self { began, next: Mutex::new(began), gap }
+    }
+
+    /// Waits for the turn of one more, whose connection this is.
+    pub(crate) async fn turn(&self, connection: &LastRefusal) {
+        let wait = self.take().min(connection.too_soon_by());
+        if !wait.is_zero() {
+            let turn = self.began.elapsed() + wait;
+            let to_a_beat = turn.as_nanos().next_multiple_of(BEAT.as_nanos()) - turn.as_nanos();
+            sleep(wait + Duration::from_nanos(u64::try_from(to_a_beat).unwrap_or_default())).await;
         }
+        connection.is_now();
     }
 
     /// Takes the next turn, and tells how far off it is.
     fn take(&self) -> Duration {
         let now = Instant::now();
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = next.saturating_duration_since(now).min(LATEST);
-        *next = now + wait + self.gap;
-        wait
+        let turn = (*next).max(now);
+        // Nobody waits longer than this anyway.
+        *next = (turn + self.gap).min(now + STAY_AWAY);
+        turn - now
     }
 }
 
@@ -167,24 +193,31 @@ mod tests {
     use std::future::{pending, ready};
 
     use futures_util::FutureExt;
+    use futures_util::future::join_all;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn few_are_refused_at_once_and_many_in_turn_but_soon() {
-        let pace = Pace { next: Mutex::new(Instant::now()), gap: Duration::from_millis(1) };
-        let began = Instant::now();
-        for _ in 0..3 {
-            pace.turn().await;
+    async fn whoever_is_refused_hears_it_at_once_and_in_turn_if_he_is_back_too_soon() {
+        async fn refuse(pace: &Pace, connection: &LastRefusal) -> Duration {
+            let asked = Instant::now();
+            pace.turn(connection).await;
+            asked.elapsed()
         }
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        let waits: Vec<_> = (0..1_000).map(|_| pace.take()).collect();
-        assert!(waits.is_sorted());
-        assert_eq!((waits[97], waits[999]), (Duration::from_millis(100), LATEST));
-        pace.turn().await;
-        assert_eq!(began.elapsed(), LATEST);
-        tokio::time::advance(LATEST).await;
-        assert_eq!(pace.take(), Duration::ZERO, "the crowd has gone");
+        let pace = Pace::with_gap(Duration::from_millis(1));
+        let connections: Vec<_> = (0..2_000).map(|_| LastRefusal::default()).collect();
+        let refuse_first = |count| join_all(connections[..count].iter().map(|it| refuse(&pace, it)));
+        let at_once = |waits: Vec<Duration>| waits.iter().all(Duration::is_zero);
+
+        assert!(at_once(refuse_first(2_000).await));
+        let too_many = refuse_first(2_000).await;
+        assert!(too_many.iter().all(|wait| *wait == STAY_AWAY), "then they may be there again");
+        tokio::time::advance(STAY_AWAY).await;
+        assert!(at_once(refuse_first(300).await), "they came when they were asked to");
+        let again = refuse_first(300).await;
+        assert!(again.is_sorted());
+        assert_eq!((again[0].as_millis(), again[299].as_millis()), (300, 600));
+        assert!(again.iter().all(|wait| wait.as_millis().is_multiple_of(BEAT.as_millis())), "together");
     }
 
     #[tokio::test]

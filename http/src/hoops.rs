@@ -25,7 +25,7 @@ use crate::gate::{Gate, Pace, Place};
 use crate::metrics::route_of;
 use crate::proxies;
 use crate::rate_limit::RateLimit;
-use crate::server::OneTooMany;
+use crate::server::Life;
 
 /// How long a request may take altogether; an actor's own deadlines are shorter.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -69,9 +69,11 @@ impl Front {
         if target > LONGEST_TARGET {
             return Err(ApiError::target_too_long(LONGEST_TARGET));
         }
+        // None if it comes from no socket, as in tests.
+        let connection = req.extensions().get::<Arc<Life>>();
         let is_probe = matches!(req.uri().path().trim_end_matches('/'), "/healthz" | "/readyz" | "/metrics");
         if !is_probe {
-            if req.extensions().get::<OneTooMany>().is_some() {
+            if connection.is_some_and(|connection| connection.is_one_too_many) {
                 return Err(ApiError::over_capacity().and_close());
             }
             if let Some(wait) = self.over_the_limit(req) {
@@ -79,7 +81,9 @@ impl Front {
             }
         }
         let Some(place) = self.gate.enter(is_probe) else {
-            self.refusals.turn().await;
+            if let Some(connection) = connection {
+                self.refusals.turn(&connection.last_refusal).await;
+            }
             return Err(ApiError::over_capacity());
         };
         req.extensions_mut().insert(place.clone());

@@ -24,7 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
-pub(crate) use self::connection::OneTooMany;
+pub(crate) use self::connection::Life;
 use crate::tls::Tls;
 
 /// How many connections beyond the limit are let in, to be told that they are too many, and for probes.

@@ -30,6 +30,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::gate::LastRefusal;
 use crate::tls::Tls;
 
 /// How long a connection may be without a request.
@@ -42,10 +43,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long a connection has for its goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// Among the extensions of a request: its connection is beyond the limit, and gets no more than the news of that.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OneTooMany;
 
 /// A connection that was let in.
 pub(super) struct Connection {
@@ -72,6 +69,7 @@ impl Connection {
             last_active: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
             is_one_too_many,
+            last_refusal: LastRefusal::default(),
             _place: place,
         });
         // Held by the stream, the place is taken for as long as the connection is open, whatever it becomes.
@@ -140,14 +138,17 @@ async fn converse<I, H>(
     }
 }
 
-/// What a connection has been about, and its place among all connections.
-struct Life {
+/// What a connection has been about, and its place among all connections. In an `Arc` among the extensions of its requests.
+#[derive(Debug)]
+pub(crate) struct Life {
     began: Instant,
     /// When something was last answered or sent, in milliseconds of the connection's life.
     last_active: AtomicU64,
     /// Requests that are not answered to their last byte.
     under_way: AtomicUsize,
-    is_one_too_many: bool,
+    /// It is beyond the limit, and gets no more than the news of that.
+    pub(crate) is_one_too_many: bool,
+    pub(crate) last_refusal: LastRefusal,
     _place: OwnedSemaphorePermit,
 }
 
@@ -241,9 +242,7 @@ impl<H: Handles> HyperService<Request<Incoming>> for Counted<H> {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let under_way = UnderWay::new(&self.life);
-        if self.life.is_one_too_many {
-            request.extensions_mut().insert(OneTooMany);
-        }
+        request.extensions_mut().insert(self.life.clone());
         let answer = self.handler.call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| CountedBody { body, _under_way: under_way })) })
     }
