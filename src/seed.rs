@@ -20,7 +20,7 @@ use souk_http::passwords;
 use souk_http::tokens::Tokens;
 use souk_store::model::{Timestamp, UserId};
 use souk_store::sample::{self, SampleUser};
-use souk_store::{Db, StoreError, identity};
+use souk_store::{Db, StoreError, chain, identity};
 use tokio::time::Instant;
 
 /// How many products one transaction stores: some hundredths of a second.
@@ -85,6 +85,14 @@ pub(crate) async fn fill(db: &Db, products: u64, users: u64) -> anyhow::Result<A
     let categories = sample::add_categories(db, &goods::categories()).await?;
     let products = add_products(db, products).await?;
     let users = add_users(db, users).await?;
+    if categories + products + users > 0
+        && let Err(error) = sample::analyze(db).await
+    {
+        tracing::warn!(
+            error = chain(&error),
+            "the database does not know yet how much there is: searches may be slow"
+        );
+    }
     Ok(Added { categories, products, users })
 }
 
