@@ -1,8 +1,9 @@
 //! The log: to stderr, for people or, in JSON, for machines; and the spans of requests, to a collector if there is one.
 //! Started once, before anything else may log.
 //!
-//! Without a collector no span is made but that of the request, whose id each line carries. With one, spans go out by a
-//! thread of their own in batches; what it cannot send in time is dropped, and the log says so.
+//! Without a collector no span is made but that of the request, whose id each line carries, and of what an open WebSocket
+//! asks for now and then, with its user. With one, spans go out by a thread of their own in batches; what it cannot send in
+//! time is dropped, and the log says so.
 
 use std::io::IsTerminal;
 use std::time::Duration;

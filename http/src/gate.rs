@@ -7,8 +7,9 @@
 //!
 //! To refuse somebody is work, too, and with ten times too many it would be half of the work. Whoever is refused is told so
 //! at once, and when to come again. Whoever comes back sooner over the same connection, and is refused again, hears of it
-//! [in turn](Pace), and no later than the time that he was told: then he may be there again. So what all refusals cost is
-//! bounded by the number of connections, however quickly each of them asks.
+//! [in turn](Pace), and at the latest when that time is over: then he may be there again. So what the refusals of an open
+//! connection cost is bounded, however quickly it asks; a new connection costs more than its refusal. Over HTTP/2, and
+//! behind a proxy, a connection is many requests', and one may wait for another's haste.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many refusals a second are told for each core before those wait who come too soon. One takes some 25 microseconds.
 const REFUSALS: u32 = 2_000;
-/// Those who wait are told together, once in this time: to wake up for each of them costs as much again.
+/// Those who wait are told together, once in this time, and who would wait less is told at once: to wake up for each of
+/// them costs more than to tell him.
 const BEAT: Duration = Duration::from_millis(20);
 /// After how long whoever was refused may come again.
 const STAY_AWAY: Duration = Duration::from_secs(RETRY_AFTER);
@@ -76,7 +78,7 @@ impl Pace {
     /// Waits for the turn of one more, whose connection this is.
     pub(crate) async fn turn(&self, connection: &LastRefusal) {
         let wait = self.take().min(connection.too_soon_by());
-        if !wait.is_zero() {
+        if wait >= BEAT {
             let turn = self.began.elapsed() + wait;
             let to_a_beat = turn.as_nanos().next_multiple_of(BEAT.as_nanos()) - turn.as_nanos();
             sleep(wait + Duration::from_nanos(u64::try_from(to_a_beat).unwrap_or_default())).await;
@@ -212,11 +214,17 @@ mod tests {
         assert!(at_once(refuse_first(2_000).await));
         let too_many = refuse_first(2_000).await;
         assert!(too_many.iter().all(|wait| *wait == STAY_AWAY), "then they may be there again");
+        tokio::time::advance(STAY_AWAY * 3 / 5).await;
+        let rest = refuse_first(2_000).await;
+        assert!(rest.iter().all(|wait| *wait == STAY_AWAY * 2 / 5), "the rest of their second");
+
         tokio::time::advance(STAY_AWAY).await;
         assert!(at_once(refuse_first(300).await), "they came when they were asked to");
         let again = refuse_first(300).await;
         assert!(again.is_sorted());
         assert_eq!((again[0].as_millis(), again[299].as_millis()), (300, 600));
+        tokio::time::advance(STAY_AWAY).await;
+        assert!(at_once(refuse_first(9).await) && at_once(refuse_first(9).await), "few are no trouble");
         assert!(again.iter().all(|wait| wait.as_millis().is_multiple_of(BEAT.as_millis())), "together");
     }
 

@@ -276,6 +276,7 @@ impl Upgrade {
         if subprotocols(req).any(|protocol| protocol == BEARER) {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BEARER));
         }
+        let user = visit.user();
         let serving = async move {
             match tokio::time::timeout(UPGRADE_DEADLINE, upgrading).await {
                 Ok(Ok(connection)) => {
@@ -284,8 +285,10 @@ impl Upgrade {
                         WebSocketStream::from_raw_socket(connection, Role::Server, Some(config())).await;
                     visit.serve(&mut stream).await;
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "a client left before its socket was open"),
-                Err(_) => tracing::debug!("a socket was not open in time"),
+                Ok(Err(error)) => {
+                    tracing::debug!(user.id = %user, %error, "a client left before its socket was open")
+                }
+                Err(_) => tracing::debug!(user.id = %user, "a socket was not open in time"),
             }
         };
         // Outside of the request's span, which would be kept for as long as the socket, and end with it.

@@ -1,12 +1,14 @@
 //! The brake on guessing passwords: ten failures for one account from one address within 15 minutes, then 429. Logins
 //! and changes of the password are counted apart.
 //!
-//! Accounts that do not exist are counted like those that do. A success forgets the failures. Where the counts are is
-//! known to this file alone: in Redis, for all nodes, under digests that only who has the secret key can make; and in
-//! this node's memory, in a bounded table, which counts when there is no Redis or it does not answer. What Redis did not
-//! hear of then it is told before it is asked again, so a moment without it gives nobody another guess.
+//! Accounts that do not exist are counted like those that do. A success forgets the failures before it. Where the counts
+//! are is known to this file alone: in Redis, for all nodes, under digests that only who has the secret key can make; and
+//! in this node's memory, in a bounded table, which counts when there is no Redis or it does not answer. What this Redis
+//! did not hear of, away or restarted empty, it is told before it is asked again: so at one node nobody has an eleventh
+//! guess. While nodes do not hear of each other, each has ten.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,15 +16,15 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use souk_store::Redis;
 use souk_store::model::{Timestamp, UserId, fold};
+use souk_store::{Redis, Try};
 use tokio::time::Instant;
 
 use crate::extract::network_of;
 
 /// Failures before the brake.
 const MOST_FAILURES: usize = 10;
-/// How many failures of one account and address are kept.
+/// How many tries of one account and address are kept.
 const MOST_KEPT: usize = 2 * MOST_FAILURES;
 /// For how long a failure counts.
 const WINDOW: Duration = Duration::from_mins(15);
@@ -34,21 +36,18 @@ const MOST_ENTRIES: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct LoginThrottle {
     redis: Option<Redis>,
-    failures: Mutex<HashMap<Tries, Vec<Failure>>>,
+    seen: Mutex<HashMap<Tries, Vec<Seen>>>,
     /// What a digest begins with, so that names cannot be guessed from it.
     key: Sha256,
 }
 
-/// A failed try that this node saw.
+/// A try that this node saw: failures, and before them the last success if Redis may not know of it.
 #[derive(Clone, Copy, Debug)]
-struct Failure {
+struct Seen {
     at: Instant,
-    /// The same in milliseconds since 1970, for Redis.
-    time: i64,
-    /// Random: what tells it from all others in Redis.
-    number: u64,
-    /// Redis answered that it has it.
-    is_noted: bool,
+    what: Try,
+    /// The connection to Redis by which it was told.
+    told: Option<u64>,
 }
 
 /// Tries at an account from an address, as a keyed digest: names of any length take the same room, and are not kept.
@@ -68,7 +67,7 @@ impl LoginThrottle {
         let key = Sha256::new_with_prefix(
             Sha256::new_with_prefix(b"failed tries").chain_update(secret_key).finalize(),
         );
-        Self { redis, failures: Mutex::default(), key }
+        Self { redis, seen: Mutex::default(), key }
     }
 
     /// What is counted for logins to this account from this address.
@@ -92,7 +91,7 @@ impl LoginThrottle {
     /// The seconds until a try is heard again, if there were too many failures.
     pub(crate) async fn check(&self, tries: Tries) -> Result<(), u64> {
         if let Some(redis) = &self.redis
-            && let Some(()) = self.note(redis, tries).await
+            && let Some(()) = self.tell(redis, tries).await
             && let Some(tenth_last) = redis.failure(&tries.text(), MOST_FAILURES as i64 - 1).await
         {
             // What this node counted may have been forgotten since, by a success on another.
@@ -106,75 +105,88 @@ impl LoginThrottle {
 
     fn check_here(&self, tries: Tries) -> Result<(), u64> {
         let now = Instant::now();
-        let mut failures = self.failures();
-        let Some(seen) = failures.get_mut(&tries) else { return Ok(()) };
-        seen.retain(|failure| now - failure.at < WINDOW);
-        match seen.len().checked_sub(MOST_FAILURES) {
+        let mut all = self.seen();
+        let Some(seen) = all.get_mut(&tries) else { return Ok(()) };
+        seen.retain(|it| now - it.at < WINDOW);
+        let failures: Vec<_> = seen.iter().filter(|it| !it.what.succeeded).collect();
+        match failures.len().checked_sub(MOST_FAILURES) {
             // Then the oldest of the last ten has run out.
-            Some(older) => wait_for(now - seen[older].at),
+            Some(older) => wait_for(now - failures[older].at),
             None => Ok(()),
         }
     }
 
     /// A try failed.
     pub(crate) async fn failed(&self, tries: Tries) {
-        self.failed_here(tries);
+        self.note(tries, false);
         if let Some(redis) = &self.redis {
-            let _later = self.note(redis, tries).await;
+            let _later = self.tell(redis, tries).await;
         }
     }
 
-    fn failed_here(&self, tries: Tries) {
+    /// A try succeeded.
+    pub(crate) async fn succeeded(&self, tries: Tries) {
+        if let Some(redis) = &self.redis {
+            self.note(tries, true);
+            let _later = self.tell(redis, tries).await;
+        } else {
+            self.seen().remove(&tries);
+        }
+    }
+
+    /// Notes a try here.
+    fn note(&self, tries: Tries, succeeded: bool) {
         let now = Instant::now();
-        let mut failures = self.failures();
-        if failures.len() >= MOST_ENTRIES && !failures.contains_key(&tries) {
-            failures.retain(|_, seen| seen.last().is_some_and(|last| now - last.at < WINDOW));
-            if failures.len() >= MOST_ENTRIES {
-                let oldest = failures.iter().min_by_key(|(_, seen)| seen.last().map(|last| last.at));
+        let mut all = self.seen();
+        if all.len() >= MOST_ENTRIES && !all.contains_key(&tries) {
+            all.retain(|_, seen| seen.last().is_some_and(|last| now - last.at < WINDOW));
+            if all.len() >= MOST_ENTRIES {
+                let oldest = all.iter().min_by_key(|(_, seen)| seen.last().map(|last| last.at));
                 if let Some(oldest) = oldest.map(|(oldest, _)| *oldest) {
-                    failures.remove(&oldest);
+                    all.remove(&oldest);
                 }
             }
         }
-        let seen = failures.entry(tries).or_default();
-        if seen.len() >= MOST_KEPT {
+        let seen = all.entry(tries).or_default();
+        if succeeded {
+            seen.clear();
+        } else if seen.len() >= MOST_KEPT {
             seen.remove(0);
         }
-        let time = Timestamp::now().unix_millis();
-        seen.push(Failure { at: now, time, number: rand::random(), is_noted: false });
+        let what = Try { time: Timestamp::now().unix_millis(), number: rand::random(), succeeded };
+        seen.push(Seen { at: now, what, told: None });
     }
 
-    /// Tells Redis of the failures that it has not answered for yet. None if it does not answer now.
-    async fn note(&self, redis: &Redis, tries: Tries) -> Option<()> {
-        let now = Instant::now();
+    /// Tells Redis what it may not know. None if it does not answer now.
+    async fn tell(&self, redis: &Redis, tries: Tries) -> Option<()> {
+        let (now, door) = (Instant::now(), redis.door()?);
         let untold: Vec<_> = {
-            let failures = self.failures();
-            let seen = failures.get(&tries).map_or(&[][..], Vec::as_slice);
-            let untold = seen.iter().filter(|failure| !failure.is_noted && now - failure.at < WINDOW);
-            untold.map(|failure| (failure.time, failure.number)).collect()
+            let all = self.seen();
+            let seen = all.get(&tries).map_or(&[][..], Vec::as_slice);
+            let untold = seen.iter().filter(|it| it.told != Some(door) && now - it.at < WINDOW);
+            untold.map(|it| it.what).collect()
         };
         if untold.is_empty() {
             return Some(());
         }
-        redis.note_failures(&tries.text(), &untold, MOST_KEPT as i64, WINDOW).await?;
-        if let Some(seen) = self.failures().get_mut(&tries) {
-            for failure in seen {
-                failure.is_noted |= untold.contains(&(failure.time, failure.number));
+        let told = redis.note_tries(&tries.text(), &untold, MOST_KEPT as i64, WINDOW).await?;
+        if let Entry::Occupied(mut entry) = self.seen().entry(tries) {
+            for it in entry.get_mut() {
+                if untold.contains(&it.what) {
+                    it.told = Some(told);
+                }
+            }
+            // A success has done its work once it is told.
+            entry.get_mut().retain(|it| !it.what.succeeded || it.told.is_none());
+            if entry.get().is_empty() {
+                entry.remove();
             }
         }
         Some(())
     }
 
-    /// A try succeeded.
-    pub(crate) async fn succeeded(&self, tries: Tries) {
-        self.failures().remove(&tries);
-        if let Some(redis) = &self.redis {
-            let _forgotten = redis.forget_failures(&tries.text()).await;
-        }
-    }
-
-    fn failures(&self) -> MutexGuard<'_, HashMap<Tries, Vec<Failure>>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, HashMap<Tries, Vec<Seen>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -245,11 +257,11 @@ mod tests {
             tokio::time::advance(Duration::from_micros(1)).await;
             throttle.failed(Tries((number as u128).to_be_bytes())).await;
         }
-        assert_eq!(throttle.failures.lock().unwrap().len(), MOST_ENTRIES);
+        assert_eq!(throttle.seen.lock().unwrap().len(), MOST_ENTRIES);
         assert_eq!(throttle.check(first).await, Ok(()), "the one that failed longest ago made room");
         for _ in 0..100 {
             throttle.failed(Tries([7; 16])).await;
         }
-        assert_eq!(throttle.failures.lock().unwrap()[&Tries([7; 16])].len(), MOST_KEPT);
+        assert_eq!(throttle.seen.lock().unwrap()[&Tries([7; 16])].len(), MOST_KEPT);
     }
 }

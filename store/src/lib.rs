@@ -30,7 +30,7 @@ pub mod testing;
 
 pub use cache::Cache;
 pub use db::{Db, StoreError, chain};
-pub use redis::Redis;
+pub use redis::{Redis, Try};
 
 /// The target of spans that are made only while they are exported. Without an exporter they cost nothing, and a log that
 /// asks for less than everything does not show them.

@@ -46,6 +46,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout};
 
+pub use self::door::Try;
 pub use self::letters::News;
 pub use self::link::{Heard, Link};
 pub(crate) use self::second_level::Place;

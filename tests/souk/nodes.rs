@@ -313,7 +313,7 @@ async fn nothing_of_a_person_and_nothing_that_visitors_make_up_stands_in_redis()
         };
         all += &format!("{key}\n{}\n", ask(&redis, &command).await);
     }
-    assert!(all.contains("failed-tries:") && all.contains("ticket:") && all.contains("page:"), "{all}");
+    assert!(all.contains("tries-at:") && all.contains("ticket:") && all.contains("page:"), "{all}");
     for personal in ["persephone", "30 555 017", "Hidden Lane", &ticket, &ada.access, &ada.refresh, PASSWORD]
     {
         assert!(!all.contains(personal), "{personal} stands in Redis:\n{all}");

@@ -31,6 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tracing::{Instrument, Span};
 
 use super::EventView;
 use crate::Api;
@@ -101,6 +102,11 @@ impl Visit {
         Self { guest: Guest { api, access, user }, attached }
     }
 
+    /// On whose events.
+    pub(super) fn user(&self) -> UserId {
+        self.guest.user
+    }
+
     /// Serves the socket to its end. The caller closes the connection first, and then leaves the place in the session.
     /// Neither is moved in here, since a future keeps room for both what is moved and where it is moved to.
     pub(super) async fn serve<S>(&mut self, stream: &mut WebSocketStream<S>)
@@ -156,9 +162,14 @@ impl Visit {
 }
 
 impl Guest {
+    /// For what is logged while something is asked for this socket. One that lived as long would cost a kilobyte.
+    fn span(&self) -> Span {
+        tracing::info_span!("socket", user.id = %self.access.user)
+    }
+
     /// Asked when the session says that the account has changed, and now and then, for what was not told.
     async fn is_still_welcome(&self) -> Result<(), Close> {
-        match Box::pin(active_user(&self.api, self.access)).await {
+        match Box::pin(active_user(&self.api, self.access).instrument(self.span())).await {
             Ok(caller) if caller.user.id == self.user || caller.user.is_admin => Ok(()),
             Ok(_) => Err(Close::With(4403, "no longer an admin")),
             Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
@@ -187,10 +198,12 @@ impl Guest {
                 "Only their owner can mark events as read."
             }
             Some(Word::Read { up_to }) => {
-                match Box::pin(events::mark_read(&self.api.db, self.user, EventId(up_to))).await {
+                let marking = events::mark_read(&self.api.db, self.user, EventId(up_to));
+                match Box::pin(marking.instrument(self.span())).await {
                     Ok(()) => return Ok(()),
                     Err(error) => {
-                        tracing::warn!(user.id = %self.user, error = chain(&error), "a read mark could not be stored");
+                        let error = chain(&error);
+                        tracing::warn!(user.id = %self.user, error, "a read mark could not be stored");
                         "Not available at the moment. Try again later."
                     }
                 }

@@ -93,8 +93,11 @@ impl House {
             Access { user: viewer, expires_at: Timestamp::now().unix_seconds() + life, generation: 0 };
         let mut visit = Visit::new(self.api.clone(), access, user, attached);
         let (near, far) = duplex(1024);
-        let mut server = WebSocketStream::from_raw_socket(near, Role::Server, Some(super::config())).await;
-        let serving = spawn(async move { visit.serve(&mut server).await });
+        let serving = spawn(async move {
+            let config = Some(super::config());
+            let mut stream = WebSocketStream::from_raw_socket(near, Role::Server, config).await;
+            visit.serve(&mut stream).await;
+        });
         let stream = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
         let mut client = Client { stream, serving: Some(serving), headers: HeaderMap::new() };
         assert_eq!(client.next().await["type"], "connection_ready");

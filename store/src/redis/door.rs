@@ -1,4 +1,4 @@
-//! What the door keeps for all nodes: tickets that open one WebSocket, and failed tries at a password.
+//! What the door keeps for all nodes: tickets that open one WebSocket, and tries at a password.
 //!
 //! The HTTP crate calls this. The keys are digests that it makes, so that neither a ticket nor a name stands in Redis.
 //! None means that Redis does not answer: the caller has a memory of its own to fall back on.
@@ -10,6 +10,27 @@ use fred::types::sorted_sets::MultipleZaddValues;
 
 use super::Redis;
 use crate::model::UserId;
+
+/// A try at a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Try {
+    /// When it was, in milliseconds since 1970.
+    pub time: i64,
+    /// What tells it from all others of this time: noted twice, it counts once.
+    pub number: u32,
+    /// It was right: failures before it count no more.
+    pub succeeded: bool,
+}
+
+const SUCCESS: &str = "success";
+const FAILURE: &str = "failure";
+
+impl Try {
+    fn member(self) -> String {
+        let Self { time, number, succeeded } = self;
+        format!("{} {time} {number:x}", if succeeded { SUCCESS } else { FAILURE })
+    }
+}
 
 impl Redis {
     /// Keeps a ticket under its digest for `life`, and of this user's no more than `most`: the oldest goes. It says whose it
@@ -54,42 +75,40 @@ impl Redis {
         }))
     }
 
-    /// Notes failed tries under this digest: for each when it was, in milliseconds, and a number of its own, so that one
-    /// that is noted twice counts once. The last `keep` are kept, for `life`.
-    pub async fn note_failures(
-        &self,
-        digest: &str,
-        failures: &[(i64, u64)],
-        keep: i64,
-        life: Duration,
-    ) -> Option<()> {
+    /// By which connection the door is asked at the moment, if by any. What another one was told may be forgotten.
+    #[must_use]
+    pub fn door(&self) -> Option<u64> {
+        self.usable_by(|connection| &connection.door).map(|connection| connection.id)
+    }
+
+    /// Notes tries under this digest; the last `keep` are kept, for `life`. Gives the [door](Redis::door) that was told.
+    pub async fn note_tries(&self, digest: &str, tries: &[Try], keep: i64, life: Duration) -> Option<u64> {
         let connection = self.usable_by(|connection| &connection.door)?;
-        let tries = self.tries(digest);
-        let noted: MultipleZaddValues =
-            failures.iter().map(|(time, number)| (*time as f64, format!("{time} {number:x}"))).collect();
+        let key = self.tries(digest);
+        let noted: MultipleZaddValues = tries.iter().map(|it| (it.time as f64, it.member())).collect();
         let pipeline = connection.commands.pipeline();
         let work = async {
-            let () = pipeline.zadd(&tries, None, None, false, false, noted).await?;
-            let () = pipeline.zremrangebyrank(&tries, 0, -1 - keep).await?;
-            let () = pipeline.expire(&tries, i64::try_from(life.as_secs()).unwrap_or(i64::MAX), None).await?;
+            let () = pipeline.zadd(&key, None, None, false, false, noted).await?;
+            let () = pipeline.zremrangebyrank(&key, 0, -1 - keep).await?;
+            let () = pipeline.expire(&key, i64::try_from(life.as_secs()).unwrap_or(i64::MAX), None).await?;
             pipeline.all::<()>().await
         };
-        connection.door.ask(work).await
+        connection.door.ask(work).await?;
+        Some(connection.id)
     }
 
-    /// When the last failure but `newer` was, if there were that many.
+    /// When the last failure but `newer` was, in milliseconds, if there were that many since the last success.
     pub async fn failure(&self, digest: &str, newer: i64) -> Option<Option<i64>> {
         let connection = self.usable_by(|connection| &connection.door)?;
-        let question =
-            connection.commands.zrevrange::<Vec<String>, _>(self.tries(digest), newer, newer, false);
-        let noted = connection.door.ask(question).await?;
-        Some(noted.first().and_then(|noted| noted.split(' ').next()?.parse().ok()))
-    }
-
-    /// Forgets the failures under this digest.
-    pub async fn forget_failures(&self, digest: &str) -> Option<()> {
-        let connection = self.usable_by(|connection| &connection.door)?;
-        connection.door.ask(connection.commands.del(self.tries(digest))).await
+        let question = connection.commands.zrevrange::<Vec<String>, _>(self.tries(digest), 0, newer, false);
+        let last = connection.door.ask(question).await?;
+        let Some(oldest) = usize::try_from(newer).ok().and_then(|newer| last.get(newer)) else {
+            return Some(None);
+        };
+        if last.iter().any(|member| member.starts_with(SUCCESS)) {
+            return Some(None);
+        }
+        Some(oldest.split(' ').nth(1).and_then(|time| time.parse().ok()))
     }
 
     fn ticket(&self, digest: &str) -> String {
@@ -97,6 +116,6 @@ impl Redis {
     }
 
     fn tries(&self, digest: &str) -> String {
-        self.key(&format!("failed-tries:{digest}"))
+        self.key(&format!("tries-at:{digest}"))
     }
 }
