@@ -1,4 +1,4 @@
-//! What the machine and the neighbours do to a shop: no more file descriptors, files that may not grow, rows that somebody
+//! What the machine and the neighbours do to a shop: no more file descriptors, files that may not grow, a disk that is full, rows that somebody
 //! else holds, peers that vanish without a word, a clock that jumps. Every request ends with an answer or a 503, and
 //! afterwards the books are right and every order that was acknowledged is there.
 
@@ -11,7 +11,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Answer, DEADLINE, Form, PASSWORD, Product, Proxy, Shop, Shopper, eventually, jpeg};
+use crate::harness::{
+    Answer, DEADLINE, Form, PASSWORD, Product, Proxy, Shop, Shopper, SmallDisk, eventually, jpeg,
+};
 
 /// The contract gives a request three seconds; a machine that is busy with other tests gets more.
 const LONGEST_ANSWER: Duration = Duration::from_secs(6);
@@ -72,6 +74,14 @@ async fn in_time(asked: impl Future<Output = Answer>) -> Answer {
     answer
 }
 
+/// Creates a product with an image; what came of it.
+async fn upload(admin: &Shopper, category: i64, name: &str) -> u16 {
+    let category = category.to_string();
+    let form = Form::new().text("name", name).text("price", "1.00").text("category", &category);
+    let form = form.file("image", &jpeg(400, 400, 9));
+    in_time(form.put_into(admin.call(Method::POST, "/api/products/")).send()).await.status
+}
+
 async fn shop_with_a_lamp() -> (Shop, Product, Shopper) {
     let shop = Shop::start().await;
     let lamp = shop.product("Lamp").stock(1_000).create().await;
@@ -114,12 +124,8 @@ async fn files_that_may_not_grow_cost_refusals_and_no_order() {
     for _ in 0..3 {
         assert!(receipts.try_to_buy(&lamp).await);
     }
-    let (category, admin) = (shop.some_category().await.to_string(), shop.admin().await);
-    let upload = async |name: &str| {
-        let form = Form::new().text("name", name).text("price", "1.00").text("category", &category);
-        let form = form.file("image", &jpeg(400, 400, 9));
-        in_time(form.put_into(admin.call(Method::POST, "/api/products/")).send()).await.status
-    };
+    let (category, admin) = (shop.some_category().await, shop.admin().await);
+    let upload = async |name: &str| upload(&admin, category, name).await;
     // What is written now is the end of it: the next page of the log, the first piece of an image.
     shop.limit("fsize", Some(4096)).await;
     assert_eq!(upload("Rug").await, 503, "an image without a place");
@@ -132,6 +138,41 @@ async fn files_that_may_not_grow_cost_refusals_and_no_order() {
     shop.limit("fsize", None).await;
     receipts.buys_again(&lamp).await;
     eventually("images are stored again", async || upload("Rug").await == 201).await;
+    receipts.are_all_there().await;
+    shop.audit().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_costs_refusals_and_no_order() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let (database, media) = (format!("sqlite://{}", disk.path("souk.db")), disk.path("media"));
+    let mut shop = Shop::embedded(&[("DATABASE_URL", &database), ("MEDIA_ROOT", &media)]);
+    shop.open().await;
+    let lamp = shop.product("Lamp").stock(1_000).create().await;
+    let mut receipts = Receipts::of(&shop.register("ada").await);
+    let (category, admin) = (shop.some_category().await, shop.admin().await);
+    let upload = async |name: &str| upload(&admin, category, name).await;
+    assert_eq!(upload("Rug").await, 201);
+    for killed in [false, true] {
+        for _ in 0..3 {
+            assert!(receipts.try_to_buy(&lamp).await);
+        }
+        disk.fill();
+        for _ in 0..4 {
+            assert!(!receipts.try_to_buy(&lamp).await, "an order without a place");
+        }
+        assert_eq!(upload("Pot").await, 503, "an image without a place");
+        shop.anyone().get(&lamp.path()).await.is(200);
+        if killed {
+            shop.kill9().await;
+        }
+        disk.clear();
+        if killed {
+            shop.open().await;
+        }
+        receipts.buys_again(&lamp).await;
+    }
+    eventually("images are stored again", async || upload("Pot").await == 201).await;
     receipts.are_all_there().await;
     shop.audit().await;
 }

@@ -4,6 +4,7 @@
 mod answer;
 mod browser;
 mod database;
+mod disk;
 mod form;
 mod nodes;
 mod postgres;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 pub(crate) use answer::Answer;
 pub(crate) use browser::{Browser, hidden, says};
 pub(crate) use database::Place;
+pub(crate) use disk::SmallDisk;
 pub(crate) use form::{Form, jpeg, png};
 pub(crate) use nodes::{Redis, ask, nodes, nodes_on, redis_of_the_run};
 pub(crate) use postgres::Postgres;
