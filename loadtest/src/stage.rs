@@ -149,7 +149,7 @@ impl Stage {
             Goods::Units(units) => (1, units),
             Goods::Sample(_) => (0, 0),
         };
-        let mut shop = Shop::open_with(&aim.place, needs.shoppers, products, stock).await?;
+        let shop = Shop::open_with(&aim.place, needs.shoppers, products, stock).await?;
         let (redis_url, redis) = match &aim.redis {
             Some(Some(url)) => (Some(url.clone()), None),
             _ if aim.with_redis() => {
@@ -165,20 +165,23 @@ impl Stage {
         let souk = Souk::find(&aim.place, &shop.url, settings).await?;
         if let Goods::Sample(products) = needs.goods {
             souk.run(&["seed", "--products", &products.to_string(), "--users", "0"]).await?;
-            shop.products = (1_i64..).take(products).map(souk_store::model::ProductId).collect();
         }
         if let Some(basket) = needs.basket {
             shop.fill_carts(needs.shoppers, basket).await?;
         }
         let admin = if needs.admin { sign(&[shop.admin().await?])?.pop() } else { None };
         let serving = souk.serve(0).await?;
-        Ok(Self {
+        let mut stage = Self {
             site: serving.site.clone(),
             shoppers: sign(&shop.users)?,
             products: shop.products.iter().map(|product| product.0).collect(),
             admin,
             own: Some(Own { shop, souk, serving, _redis: redis }),
-        })
+        };
+        if let Goods::Sample(_) = needs.goods {
+            stage.products = in_stock(&stage.pool(1)).await?;
+        }
+        Ok(stage)
     }
 
     async fn of_others(aim: &Aim, url: &str, needs: Needs) -> anyhow::Result<Self> {
@@ -346,10 +349,14 @@ fn bearers<'a>(tokens: impl Iterator<Item = &'a str>) -> anyhow::Result<Vec<Head
         .collect()
 }
 
-/// A page of products that can be bought, those with the most units first.
+/// How many pages of the list are looked through for products.
+const MOST_PAGES: usize = 10;
+
+/// Products that can be bought, those with the most units first. Others need not be shown to a visitor.
 async fn in_stock(pool: &Pool) -> anyhow::Result<Vec<i64>> {
     #[derive(Deserialize)]
     struct Page {
+        next: Option<String>,
         results: Vec<Product>,
     }
     #[derive(Deserialize)]
@@ -357,8 +364,15 @@ async fn in_stock(pool: &Pool) -> anyhow::Result<Vec<i64>> {
         id: i64,
         stock: i64,
     }
-    let answer = pool.send(get("/api/products/?in_stock=true&page_size=100", None)?).await?;
-    let mut products = expected(answer, 200)?.json::<Page>()?.results;
+    let mut products = Vec::new();
+    for page in 1..=MOST_PAGES {
+        let path = format!("/api/products/?in_stock=true&page_size=100&page={page}");
+        let page: Page = expected(pool.send(get(&path, None)?).await?, 200)?.json()?;
+        products.extend(page.results);
+        if page.next.is_none() {
+            break;
+        }
+    }
     products.sort_by_key(|product| -product.stock);
     Ok(products.into_iter().map(|product| product.id).collect())
 }
