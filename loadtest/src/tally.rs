@@ -197,8 +197,7 @@ impl Tally {
     /// Good answers a second, from the start to the last answer.
     pub(crate) fn goodput(&self) -> f64 {
         let counts = self.counts();
-        let good = counts.kinds.iter().map(|kind| kind.good.len()).sum::<u64>();
-        good as f64 / counts.elapsed()
+        counts.good() as f64 / counts.elapsed()
     }
 
     /// How many good answers of a kind there were.
@@ -218,7 +217,7 @@ impl Tally {
 
     /// Which part of all was good.
     pub(crate) fn served(&self) -> f64 {
-        let good: u64 = self.counts().kinds.iter().map(|kind| kind.good.len()).sum();
+        let good = self.counts().good();
         good as f64 / self.ended() as f64
     }
 
@@ -309,6 +308,10 @@ impl Tally {
 }
 
 impl Counts {
+    fn good(&self) -> u64 {
+        self.kinds.iter().map(|kind| kind.good.len()).sum()
+    }
+
     fn kind(&mut self, name: &'static str) -> &mut Kind {
         let at = self.kinds.iter().position(|kind| kind.name == name).unwrap_or_else(|| {
             let histogram = || Histogram::new(3).expect("three digits are a precision");

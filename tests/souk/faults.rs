@@ -1,6 +1,6 @@
-//! What the machine and the neighbours do to a shop: no more file descriptors, files that may not grow, a disk that is full, rows that somebody
-//! else holds, peers that vanish without a word, a clock that jumps. Every request ends with an answer or a 503, and
-//! afterwards the books are right and every order that was acknowledged is there.
+//! What the machine and the neighbours do to a shop: no more file descriptors, files that may not grow, a disk that is full,
+//! rows that somebody else holds, peers that vanish without a word, a clock that jumps. Every request ends with an answer or
+//! a 503, and afterwards the books are right and every order that was acknowledged is there.
 
 use std::time::Duration;
 

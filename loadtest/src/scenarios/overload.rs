@@ -108,11 +108,12 @@ pub(crate) async fn run(options: &Options, report: &mut Report) -> anyhow::Resul
     let closed = Arc::new(AtomicBool::new(false));
     let mut probing = JoinSet::new();
     for (name, path) in [("healthz", "/healthz"), ("metrics", "/metrics")] {
-        probing.spawn(probe(stage.pool(1), name, path, probes.clone(), closed.clone()));
+        probing.spawn(come_as_told(stage.pool(1), name, path, probes.clone(), closed.clone()));
     }
     let polite = Arc::new(Tally::new());
     for _ in 0..POLITE {
-        probing.spawn(come_as_told(stage.pool(1), polite.clone(), closed.clone()));
+        let path = "/api/products/?page_size=1";
+        probing.spawn(come_as_told(stage.pool(1), "list", path, polite.clone(), closed.clone()));
     }
     let idle = stage.own().ok().map(|own| own.serving.memory()).transpose()?;
     let progress = Progress::of("overload", options.seconds, &tally);
@@ -335,22 +336,19 @@ impl Crowd {
     }
 }
 
-/// Asks again and again, and stays away for as long as a refusal says.
-async fn come_as_told(pool: Arc<Pool>, tally: Arc<Tally>, closed: Arc<AtomicBool>) {
+/// Asks for a page again and again, and stays away for as long as a refusal says.
+async fn come_as_told(
+    pool: Arc<Pool>,
+    name: &'static str,
+    path: &str,
+    tally: Arc<Tally>,
+    closed: Arc<AtomicBool>,
+) {
     while !closed.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        let ending = Ending::of_asking(&pool, get("/api/products/?page_size=1", None), &[200]).await;
+        let ending = Ending::of_asking(&pool, get(path, None), &[200]).await;
         let wait = if let Ending::Refused(wait) = ending { wait } else { LOOK_EVERY };
-        tally.count("list", asked, ending);
+        tally.count(name, asked, ending);
         sleep(wait).await;
-    }
-}
-
-/// Asks for a page of the operator's again and again.
-async fn probe(pool: Arc<Pool>, name: &'static str, path: &str, tally: Arc<Tally>, closed: Arc<AtomicBool>) {
-    while !closed.load(Ordering::Relaxed) {
-        let asked = Instant::now();
-        tally.count(name, asked, Ending::of_asking(&pool, get(path, None), &[200]).await);
-        sleep(LOOK_EVERY).await;
     }
 }
